@@ -12,7 +12,7 @@ Imports torch only; Triton where a CUDA tensor comes. docs/fp8.md explains what 
 
 from __future__ import annotations
 
-from distill.fp8.convert import convert_to_fp8, keep_in_bf16, refresh_weights, revert_from_fp8, state_of
+from distill.fp8.convert import convert_to_fp8, forget_weights, keep_in_bf16, refresh_weights, revert_from_fp8, state_of
 from distill.fp8.errors import Fp8Error
 from distill.fp8.linear import FP8Linear
 from distill.fp8.probe import ProbeResult, in_bf16, shadow_probe
@@ -27,6 +27,7 @@ __all__ = [
     "ProbeResult",
     "Receipt",
     "convert_to_fp8",
+    "forget_weights",
     "get_recipe",
     "in_bf16",
     "keep_in_bf16",

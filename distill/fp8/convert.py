@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -58,6 +58,10 @@ class Fp8State:
     """Embeddings, head and norms, each with the class it had."""
     hook: Any = None
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        RECORD.strict[self.prefix] = not self.recipe.allow_fallback  # read back in another process
+
 
 def convert_to_fp8(model: Any, recipe: Fp8Recipe, *, device: torch.device | str | None = None) -> Fp8State:
     """Make the linears of a model's decoder layers FP8, in place.
@@ -73,9 +77,13 @@ def convert_to_fp8(model: Any, recipe: Fp8Recipe, *, device: torch.device | str 
     state = Fp8State(recipe, str(target), power_of_two, prefix=f"{next(_conversions)}")
     RECORD.strict[state.prefix] = not recipe.allow_fallback
     layers = list(_decoder_layers(model))
+    parts = []
     for index, (name, layer) in enumerate(layers):
         at_edge = min(index, len(layers) - 1 - index) < recipe.edge_layers_bf16
-        _convert_layer(state, name, layer, "edge layer" if at_edge else "")
+        parts.append(_groups(recipe, name, layer, "edge layer" if at_edge else ""))
+    _check_any(recipe, parts)
+    for (name, layer), groups in zip(layers, parts, strict=True):
+        _convert_layer(state, name, layer, groups)
     state.boundary = to_boundary(model)
     state.hook = model.register_forward_pre_hook(_refresh_before_forward)
     model.fp8_state = state
@@ -147,10 +155,20 @@ def refresh_weights(model: Any) -> None:
         group.operand()
 
 
+def forget_weights(model: Any) -> None:
+    """Drop all quantised weights, after a change that nothing can see (`weight.data.mul_(2)`)."""
+    state = state_of(model)
+    for layer in state.layers.values():
+        layer.fp8.qkv.forget()
+        layer.fp8.gate_up.forget()
+    for linear in state.linears.values():
+        linear.group.forget()
+
+
 def keep_in_bf16(model: Any, name: str, reason: str) -> None:
     """Put a group of linears (its name as in the receipt) in BF16 from now on."""
     state = state_of(model)
-    members = [linear for linear in state.linears if linear == name or _group_name(linear) == name]
+    members = [linear for linear in state.linears if linear == name or group_of(linear) == name]
     if not members:
         raise Fp8Error(f"{name}: no converted linear or group of that name; see the receipt for names.")
     for member in members:
@@ -198,15 +216,46 @@ def _decoder_layers(model: Any) -> Iterator[tuple[str, Any]]:
             yield name, module
 
 
-def _convert_layer(state: Fp8State, name: str, layer: Any, reason: str) -> None:
-    """Convert the linears of one layer, and fuse it if all of them are FP8 and blocked."""
-    shared: dict[str, WeightGroup] = {}
+class _Group(NamedTuple):
+    """Linears of one layer that read one input, before anything is converted."""
+
+    name: str
+    linears: dict[str, nn.Linear]
+    why: str
+    """The reason for BF16, or nothing."""
+
+
+def _groups(recipe: Fp8Recipe, name: str, layer: Any, reason: str) -> list[_Group]:
+    """What will become of one layer."""
+    groups = []
     for parent, group_name, members in _GROUPS:
         linears = {f"{name}.{parent}.{member}": getattr(getattr(layer, parent), member) for member in members}
-        why = reason or _reason_for_bf16(state.recipe, linears)
+        for full_name, linear in linears.items():
+            if type(linear) is not nn.Linear:
+                raise Fp8Error(
+                    f"{full_name}: is a {type(linear).__name__}, and only a plain nn.Linear can be converted to FP8; "
+                    "load the model without quantisation or other replacements of its linears."
+                )
+        groups.append(_Group(f"{name}.{parent}.{group_name}", linears, reason or _reason_for_bf16(recipe, linears)))
+    return groups
+
+
+def _check_any(recipe: Fp8Recipe, layers: list[list[_Group]]) -> None:
+    reasons = {group.why for groups in layers for group in groups}
+    if recipe.matmul == "fp8" and "" not in reasons:
+        raise Fp8Error(
+            f"fp8 recipe '{recipe.name}': no linear of this model would be FP8 ({'; '.join(sorted(reasons)[:4])}); "
+            "train it in bf16, or change skinny_below, keep_bf16 or edge_layers_bf16."
+        )
+
+
+def _convert_layer(state: Fp8State, name: str, layer: Any, groups: list[_Group]) -> None:
+    """Convert the linears of one layer, and fuse it if those around its norms are FP8 and blocked."""
+    shared: dict[str, WeightGroup] = {}
+    for group_name, linears, why in groups:
         precision: Precision = "bf16" if why else "fp8"
-        siblings = Siblings() if len(linears) > 1 else None
-        stash: Precision = "bf16" if group_name == "o_proj" else "fp8"  # attention keeps its output anyway
+        siblings = Siblings(f"{state.prefix}:{group_name}") if len(linears) > 1 else None
+        stash: Precision = "bf16" if group_name.endswith("o_proj") else "fp8"  # attention keeps its output anyway
         for full_name, linear in linears.items():
             own = _group(state, full_name, [linear])
             converted = FP8Linear.convert(linear, own, _plan(state, own, stash), siblings, precision)
@@ -214,8 +263,8 @@ def _convert_layer(state: Fp8State, name: str, layer: Any, reason: str) -> None:
             if why:
                 state.bf16[full_name] = why
         if not why:
-            shared[group_name] = _group(state, f"{name}.{parent}.{group_name}", list(linears.values()))
-    if len(shared) == len(_GROUPS) and _is_blocked(layer):
+            shared[group_name.rpartition(".")[2]] = _group(state, group_name, list(linears.values()))
+    if shared.keys() >= {"qkv_proj", "gate_up_proj", "down_proj"} and _is_blocked(layer):
         _fuse(state, name, layer, shared["qkv_proj"], shared["gate_up_proj"])
 
 
@@ -276,8 +325,8 @@ def _is_blocked(layer: Any) -> bool:
     )
 
 
-def _group_name(linear: str) -> str:
-    """The group of a linear by its name: ...self_attn.q_proj -> ...self_attn.qkv_proj."""
+def group_of(linear: str) -> str:
+    """The group of a linear, by name: ...self_attn.q_proj -> ...self_attn.qkv_proj."""
     path, _, member = linear.rpartition(".")
     for _parent, group, members in _GROUPS:
         if member in members:

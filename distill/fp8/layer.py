@@ -4,7 +4,7 @@
            -> [RMSNorm + quantise -> gate, up -> SwiGLU + quantise -> down] -> + hidden
 
 The layer's class is changed in place to a subclass made here, with the same name: lists of class names that FSDP and
-ZeRO keep still find it. Where the fused way does not fit (decoding with a cache, evaluation, an adapter around a
+ZeRO keep still find it. Where the fused way does not fit (evaluation and decoding, an adapter around a
 projection, a part promoted to BF16) the layer runs transformers' own forward, its linears still being FP8.
 """
 
@@ -59,7 +59,7 @@ class _FusedLayer:
     ) -> torch.Tensor:
         """hidden_states [B, S, K] -> the same shape and dtype."""
         layer: Any = self
-        if past_key_values is not None or position_embeddings is None or not runs_fused(layer):
+        if position_embeddings is None or not runs_fused(layer):
             result: torch.Tensor = super().forward(  # type: ignore[misc]
                 hidden_states,
                 attention_mask=attention_mask,
@@ -73,7 +73,8 @@ class _FusedLayer:
         parts, attention = layer.fp8, layer.self_attn
         norm = layer.input_layernorm
         qkv = project(hidden_states, parts.qkv, parts.qkv_plan, norm.weight, norm.variance_epsilon)
-        attended = attend(attention, qkv.split(parts.qkv.sizes, dim=-1), position_embeddings, attention_mask, kwargs)
+        projected = qkv.split(parts.qkv.sizes, dim=-1)
+        attended = attend(attention, projected, position_embeddings, attention_mask, past_key_values, kwargs)
         hidden_states = hidden_states + attention.o_proj(attended)
         norm = layer.post_attention_layernorm
         return hidden_states + swiglu_mlp(
@@ -103,6 +104,7 @@ def attend(
     projected: tuple[torch.Tensor, ...],
     position_embeddings: tuple[torch.Tensor, torch.Tensor],
     attention_mask: torch.Tensor | None,
+    past_key_values: Any,
     kwargs: dict[str, Any],
 ) -> torch.Tensor:
     """Attention over projected q, k, v [B, S, heads x head_dim] with the model's own rotary and attention functions."""
@@ -114,6 +116,8 @@ def attend(
     q, k, v = (part.transpose(1, 2) for part in (q, k, v))
     cos, sin = (part.to(v.dtype) for part in position_embeddings)
     q, k = modeling.apply_rotary_pos_emb(q, k, cos, sin)
+    if past_key_values is not None:  # transformers makes one by default, in training too
+        k, v = past_key_values.update(k, v, attention.layer_idx)
     function = modeling.ALL_ATTENTION_FUNCTIONS.get_interface(
         attention.config._attn_implementation, modeling.eager_attention_forward
     )

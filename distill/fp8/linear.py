@@ -22,29 +22,35 @@ from distill.fp8.weights import WeightGroup
 class Siblings:
     """Linears that are given the same input one after another: the first quantises it, the others find it made.
 
-    Inside torch.compile nothing is shared here; equal operators are merged by the compiler.
+    Inside torch.compile nothing is remembered: each asks for the same operator, and the compiler merges equal ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, label: str) -> None:
+        self.label = label
         self._input: weakref.ref[torch.Tensor] | None = None
         self._version = -1
         self._quantized: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def quantized(self, x: torch.Tensor, plan: Plan) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def quantized(self, x: torch.Tensor, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
         """Codes and scales of x [..., K]."""
         if torch.compiler.is_compiling():
-            return None
-        if self._quantized is None or self._input is None or self._input() is not x or self._version != x._version:
-            rows = x.detach().reshape(-1, x.shape[-1])
-            self._quantized = ops.quantize_rows(rows, plan.power_of_two, f"{plan.label}/input")
-            self._input, self._version = weakref.ref(x, self._forget), x._version
+            return self._quantize(x, plan)
+        version = 0 if x.is_inference() else x._version
+        if self._quantized is None or self._input is None or self._input() is not x or self._version != version:
+            self._quantized = self._quantize(x, plan)
+            self._input, self._version = weakref.ref(x, self._forget), version
         return self._quantized
+
+    def _quantize(self, x: torch.Tensor, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = x.detach().reshape(-1, x.shape[-1])
+        pair: tuple[torch.Tensor, torch.Tensor] = ops.quantize_rows(rows, plan.power_of_two, f"{self.label}/input")
+        return pair
 
     def _forget(self, _: object) -> None:
         self._quantized = None
 
-    def __reduce__(self) -> tuple[type[Siblings], tuple[()]]:
-        return Siblings, ()
+    def __reduce__(self) -> tuple[type[Siblings], tuple[str]]:
+        return Siblings, (self.label,)
 
 
 class FP8Linear(nn.Linear):

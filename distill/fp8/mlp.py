@@ -84,9 +84,10 @@ class _SwiGLU(torch.autograd.Function):
         (grad,) = grads
         plan: Plan = ctx.plan
         down_plan = plan._replace(label=ctx.down_label)
+        needs_weights = any(ctx.needs_input_grad[14:])
         kept, kept_scales, stash, stash_scales, rstd, norm_weight, *operands = ctx.saved_tensors
         cached, (gate, up, down) = operands[:8], operands[8:]
-        both = quantize_gradient(grad, down_plan, True)
+        both = quantize_gradient(grad, down_plan, needs_weights)
         d_activation = ops.matmul(
             *both[:2], *transposed_weights(down_plan, cached[4:], (down,)), torch.bfloat16, f"{ctx.down_label}/dgrad"
         )
@@ -94,12 +95,17 @@ class _SwiGLU(torch.autograd.Function):
         if plan.wgrad == "fp8":
             rows, d_gate_up, d_down = _quantized_step(plan, ctx.down_label, both, d_activation, stash, stash_scales)
         else:
-            rows, d_gate_up, d_down = _unquantized_step(plan, ctx.down_label, grad, d_activation, stash, stash_scales)
+            kept_grad = grad if needs_weights else None
+            rows, d_gate_up, d_down = _unquantized_step(
+                plan, ctx.down_label, kept_grad, d_activation, stash, stash_scales
+            )
         wt = transposed_weights(plan, cached[:4], (gate, up))
         dx = ops.matmul(*rows[:2], *wt, torch.bfloat16, f"{plan.label}/dgrad")
-        dw = weight_gradient(plan, d_gate_up, rows, hidden, norm_weight, rstd)
         d_hidden, d_norm = ops.rms_norm_backward(dx, hidden, norm_weight, rstd)
-        d_weights = (*split_gradient(dw, (gate, up)), *split_gradient(d_down, (down,)))
+        d_weights: tuple[torch.Tensor | None, ...] = (None, None, None)
+        if d_down is not None:
+            dw = weight_gradient(plan, d_gate_up, rows, hidden, norm_weight, rstd)
+            d_weights = (*split_gradient(dw, (gate, up)), *split_gradient(d_down, (down,)))
         return (None, None, None, None, d_hidden, d_norm.to(norm_weight.dtype), *(None,) * 8, *d_weights)
 
 
@@ -110,26 +116,28 @@ def _quantized_step(
     d_activation: torch.Tensor,
     stash: torch.Tensor,
     stash_scales: torch.Tensor | None,
-) -> tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]:
-    """(gradient of gate_up quantised both ways, one tensor of its width, gradient of down's weight)."""
+) -> tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor | None]:
+    """(gradient of gate_up quantised both ways, one tensor of its width, gradient of down's weight unless frozen)."""
     act_codes, act_scales, *rows = ops.swiglu_backward_quantize(
         d_activation, stash, stash_scales, plan.power_of_two, f"{plan.label}/gradient"
     )
-    d_down = ops.matmul(*both[2:], act_codes, act_scales, torch.float32, f"{down_label}/wgrad")
+    d_down = None
+    if both[2:]:
+        d_down = ops.matmul(*both[2:], act_codes, act_scales, torch.float32, f"{down_label}/wgrad")
     return tuple(rows), rows[0], d_down
 
 
 def _unquantized_step(
     plan: Plan,
     down_label: str,
-    grad: torch.Tensor,
+    grad: torch.Tensor | None,
     d_activation: torch.Tensor,
     stash: torch.Tensor,
     stash_scales: torch.Tensor | None,
-) -> tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]:
-    """The same for a recipe whose weight gradients are BF16."""
+) -> tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor | None]:
+    """The same for a recipe whose weight gradients are BF16; without a gradient of y, down's weight is frozen."""
     gate_up = stash if stash_scales is None else ops.dequantize(stash, stash_scales, stash.shape[1])
     activation, d_gate_up = fused.swiglu_backward(d_activation, gate_up)
-    d_down = ops.matmul_bf16(grad, activation, f"{down_label}/wgrad")
+    d_down = None if grad is None else ops.matmul_bf16(grad, activation, f"{down_label}/wgrad")
     d_gate_up = d_gate_up.to(torch.bfloat16)
     return quantize_gradient(d_gate_up, plan, False), d_gate_up, d_down

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill.fp8.convert import Fp8State, keep_in_bf16, state_of
+from distill.fp8.convert import Fp8State, forget_weights, keep_in_bf16, state_of
 from distill.fp8.errors import Fp8Error
 from distill.fp8.record import observing
 from distill.fp8.weights import is_sharded
@@ -66,6 +66,7 @@ def shadow_probe(
             "shadow probe: weights are sharded (ZeRO-3 or FSDP2), so gradients cannot be compared; turn it off."
         )
     devices = [torch.device(state.device)] if state.device.startswith("cuda") else []
+    forget_weights(model)  # so that they are quantised again, and observed
     with torch.random.fork_rng(devices), observing():
         loss_fp8, grads_fp8 = _pass(loss, parameters)
     kept = [None if grad is None else grad.to(torch.bfloat16) for grad in grads_fp8]
@@ -104,7 +105,7 @@ def _compared(model: Any, state: Fp8State) -> list[tuple[str, nn.Parameter]]:
     pairs = []
     for path, parameter in model.named_parameters():
         if parameter.requires_grad and parameter.dim() == 2:
-            owner = next((name for name in wanted if f".{name}." in f".{path}"), None)
+            owner = next((name for name in wanted if f".{name}." in f".{path}".replace("._orig_mod", "")), None)
             if owner is not None:
                 pairs.append((owner, parameter))
     return pairs

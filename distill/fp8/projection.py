@@ -102,7 +102,8 @@ class _Projection(torch.autograd.Function):
         plan: Plan = ctx.plan
         x_codes, x_scales, rstd, norm_weight, *cached = ctx.saved_tensors[:8]
         weights = ctx.saved_tensors[8:]
-        needs_input, needs_weights = ctx.needs_input_grad[2], any(ctx.needs_input_grad[10:])
+        needs_input = any(ctx.needs_input_grad[2:4])  # the norm's weight too is reached through it
+        needs_weights = any(ctx.needs_input_grad[10:])
         both = quantize_gradient(grad, plan, needs_weights)
         dx = dnorm = None
         if needs_input:

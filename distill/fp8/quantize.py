@@ -115,7 +115,7 @@ def transpose_blocks(w: Quantized, rows: int, columns: int) -> Quantized:
     """The transpose of `quantize_blocks` of a [rows, columns] matrix, bit for bit: 128x128 blocks have no direction."""
     codes = w.codes.view(torch.uint8)[:, :columns].t()
     codes = _padded(codes, columns, blocks_in(rows) * BLOCK).contiguous()
-    return Quantized(codes.view(E4M3), w.scales.t().contiguous())
+    return Quantized(codes.view(E4M3), w.scales.t().clone(memory_format=torch.contiguous_format))
 
 
 def dequantize(q: Quantized, columns: int | None = None) -> torch.Tensor:

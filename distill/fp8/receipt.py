@@ -16,11 +16,10 @@ from typing import Any
 
 import torch
 
-from distill.fp8.convert import Fp8State, state_of
+from distill.fp8.convert import Fp8State, group_of, state_of
 from distill.fp8.errors import Fp8Error
 from distill.fp8.record import RECORD
 
-PRODUCTS = ("fprop", "dgrad", "wgrad")
 OPERANDS = ("input", "weight", "gradient")
 
 
@@ -49,6 +48,8 @@ class Receipt:
     """Linears of the decoder layers in BF16 -> reason."""
     converted: int
     num_linears: int
+    missing: dict[str, list[str]]
+    """FP8 linears that were bypassed: products that should have run and never did."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,29 +87,33 @@ class Receipt:
 
     def check(self) -> None:
         """Raises: Fp8Error where a product of an FP8 linear was never computed in FP8, or nothing was."""
-        if not self.linears and self.converted:
+        if not self.kernels() and self.converted:
             raise Fp8Error("fp8 receipt: no FP8 product was computed; was the model called through another copy of it?")
+        for name, products in self.missing.items():
+            raise Fp8Error(
+                f"fp8 receipt: {name}: {', '.join(products)} never ran in FP8 ({len(self.missing)} linears in all); "
+                "something replaced or bypassed it. Convert the model that is trained, after every other change to it."
+            )
         for name, linear in self.linears.items():
-            for product in PRODUCTS:
-                calls = linear.kernels.get(product)
-                if product == "fprop" and not calls:
-                    raise Fp8Error(f"fp8 receipt: {name}: its forward product never ran in FP8.")
-                if calls and "bf16" in calls and product != "wgrad":
+            for product in ("fprop", "dgrad"):
+                if "bf16" in linear.kernels.get(product, {}):
                     raise Fp8Error(f"fp8 receipt: {name}: {product} ran in BF16, which no recipe asks for.")
 
 
 def receipt(model: Any) -> Receipt:
     """What ran since the model was converted."""
     state = state_of(model)
+    linears = _linears(state)
     return Receipt(
         recipe=state.recipe.name,
         device=state.device,
         torch=torch.__version__,
         power_of_two=state.power_of_two,
-        linears=_linears(state),
+        linears=linears,
         bf16=dict(state.bf16),
         converted=len(state.linears) - len(state.bf16),
         num_linears=len(state.linears),
+        missing=_missing(state, linears),
     )
 
 
@@ -133,4 +138,27 @@ def _linears(state: Fp8State) -> dict[str, LinearReceipt]:
         if label.startswith(prefix) and label.rpartition("/")[2] in OPERANDS:
             linear, role = entry(label)
             linear.operands[role] = statistics.to_dict()
-    return dict(sorted(found.items()))
+    return dict(sorted(_shared_inputs(state, found).items()))
+
+
+def _shared_inputs(state: Fp8State, found: dict[str, LinearReceipt]) -> dict[str, LinearReceipt]:
+    """An input that linears share but were multiplied with one by one: its figures go to each of them."""
+    for name in [name for name, linear in found.items() if not linear.kernels]:
+        shared = found.pop(name)
+        for member in state.linears:
+            if member in found and group_of(member) == name:
+                found[member].operands |= shared.operands
+    return found
+
+
+def _missing(state: Fp8State, found: dict[str, LinearReceipt]) -> dict[str, list[str]]:
+    """By FP8 linear: forward never ran, or the weight gradient of one that trains while others have theirs."""
+    trained = any(products.kernels.keys() - {"fprop"} for products in found.values())
+    missing = {}
+    for name, linear in state.linears.items():
+        if linear.precision == "fp8":
+            ran = {product for label in (name, group_of(name)) if label in found for product in found[label].kernels}
+            wanted = ["fprop", "wgrad"] if trained and linear.weight.requires_grad else ["fprop"]
+            if set(wanted) - ran:
+                missing[name] = [product for product in wanted if product not in ran]
+    return missing

@@ -82,6 +82,7 @@ class WeightGroup:
         if torch.compiler.is_compiling():
             return self._operand or Operand()
         if self.sharded:
+            self.forget()
             return Operand()
         version = (_OptimizerSteps.count, *((w.data_ptr(), w._version, w.dtype) for w in self.weights))
         if self._operand is None or version != self._made_from:
@@ -95,6 +96,14 @@ class WeightGroup:
         self._operand = None
         self._made_from = ()
 
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_operand": None, "_made_from": ()}  # a copy has other weights, a file needs no cache
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        _OptimizerSteps.watch()
+        self.__dict__.update(state)
+
+    @torch.inference_mode(False)  # else the next training step could not keep what an evaluation has quantised
     @torch.no_grad()
     def _quantize(self) -> Operand:
         codes, scales = quantize_weights(self.weights, self.power_of_two, self.label)
