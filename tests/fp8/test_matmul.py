@@ -156,23 +156,25 @@ def test_a_cpu_emulates_and_has_nothing_better():
 
 
 def test_a_shape_that_fits_gets_the_best_backend_without_a_reason():
-    a, b = of_size(4, 16)
+    a, b = of_size(4, 128)
     assert choose_from(a, b, HOPPER, {}) == ("hopper", [])
-    assert choose_from(of_size(3, 16)[0], b, BLACKWELL, {}) == ("mxfp8", [])
+    assert choose_from(a, quantize_rows(torch.ones(48, 256)), HOPPER, {}) == ("hopper", [])
+    assert choose_from(of_size(3, 16)[0], of_size(3, 16)[1], BLACKWELL, {}) == ("mxfp8", [])
     assert choose_from(a, b, ADA, {}) == ("triton", [])
 
 
-def test_hopper_takes_rows_in_fours_and_columns_in_sixteens():
-    a, b = of_size(6, 16)
-    assert choose_from(a, b, HOPPER, {}) == (
-        "triton",
-        ["hopper: 6 rows are no multiple of 4, which the layout of the scales needs"],
-    )
-    a, b = of_size(8, 24)
-    backend, reasons = choose_from(a, b, HOPPER, {})
-    assert backend == "triton" and reasons == ["hopper: 24 columns are no multiple of 16, which scaled_mm needs"]
-    backend, reasons = choose_from(a, b, BLACKWELL, {})
-    assert backend == "triton" and reasons == ["mxfp8: 24 columns are no multiple of 16, which scaled_mm needs"]
+@pytest.mark.parametrize(
+    ("rows_a", "b", "capability", "reason"),
+    [
+        (6, quantize_blocks(torch.ones(128, 256)), HOPPER, "hopper: 6 rows are no multiple of 4"),
+        (8, quantize_blocks(torch.ones(192, 256)), HOPPER, "hopper: 192 columns are no multiple of 128"),
+        (8, quantize_rows(torch.ones(24, 256)), HOPPER, "hopper: 24 columns are no multiple of 16"),
+        (8, quantize_blocks(torch.ones(24, 256)), BLACKWELL, "mxfp8: 24 columns are no multiple of 16"),
+    ],
+)
+def test_a_shape_the_library_does_not_take_goes_to_triton_with_the_reason(rows_a, b, capability, reason):
+    backend, reasons = choose_from(quantize_rows(torch.ones(rows_a, 256)), b, capability, {})
+    assert backend == "triton" and len(reasons) == 1 and reasons[0].startswith(reason)
 
 
 def test_a_backend_refuses_the_device_it_is_not_for():
@@ -186,7 +188,7 @@ def test_a_backend_refuses_the_device_it_is_not_for():
 
 
 def test_a_backend_that_failed_its_check_is_passed_over_with_that_reason():
-    a, b = of_size(4, 16)
+    a, b = of_size(4, 128)
     failed = {"hopper": "it raised RuntimeError: CUBLAS_STATUS_NOT_SUPPORTED", "triton": None}
     assert choose_from(a, b, HOPPER, failed) == ("triton", [f"hopper: {failed['hopper']}"])
 
@@ -235,7 +237,7 @@ def test_hopper_gets_the_strides_that_torch_checks(blocks_deep, monkeypatch):
     calls = []
     monkeypatch.setattr(torch.nn.functional, "scaled_mm", lambda *args, **options: calls.append((args, options)))
     a = quantize_rows(heavy_tailed(12, blocks_deep * BLOCK))
-    blocks, rows = (quantize(heavy_tailed(272, blocks_deep * BLOCK)) for quantize in (quantize_blocks, quantize_rows))
+    blocks, rows = (quantize(heavy_tailed(384, blocks_deep * BLOCK)) for quantize in (quantize_blocks, quantize_rows))
     products.hopper(a, blocks, torch.bfloat16)
     products.hopper(a, rows, torch.float32)
     kinds = torch.nn.functional.ScalingType
@@ -248,7 +250,34 @@ def test_hopper_gets_the_strides_that_torch_checks(blocks_deep, monkeypatch):
     assert torch.equal(scales_b[:blocks_deep].t(), blocks.scales) and not scales_b[blocks_deep:].any()
     assert options == {"output_dtype": torch.bfloat16}
     _, _, _, _, scales_b, kind_b = calls[1][0]
-    assert kind_b == kinds.BlockWise1x128 and scales_b.shape == (272, blocks_deep) and is_outer_major(scales_b)
+    assert kind_b == kinds.BlockWise1x128 and scales_b.shape == (384, blocks_deep) and is_outer_major(scales_b)
+
+
+def on_meta(q: Quantized) -> Quantized:
+    return Quantized(q.codes.to("meta"), q.scales.to("meta"))
+
+
+@pytest.mark.parametrize("out_dtype", products.OUT_DTYPES)
+@pytest.mark.parametrize("inner", [100, 640, 1024])
+@pytest.mark.parametrize("quantize_b", [quantize_blocks, quantize_rows])
+@pytest.mark.parametrize("product", [products.hopper, products.mxfp8])
+def test_torch_itself_takes_these_layouts(product, quantize_b, inner, out_dtype):
+    """Its checks of a traced product, which need no GPU."""
+    a, b = quantize_rows(heavy_tailed(12, inner), True), quantize_b(heavy_tailed(384, inner), True)
+    y = product(on_meta(a), on_meta(b), out_dtype)
+    assert y.shape == (12, 384) and y.dtype == out_dtype
+
+
+def test_torch_itself_refuses_other_layouts(monkeypatch):
+    a, b = quantize_rows(heavy_tailed(12, 640), True), quantize_blocks(heavy_tailed(384, 640), True)
+    with pytest.raises(RuntimeError, match="scale a must have shape"):
+        products.hopper(on_meta(a)._replace(scales=a.scales.contiguous().to("meta")), on_meta(b), torch.float32)
+    monkeypatch.setattr(products, "padded_blocks", lambda scales: scales)
+    with pytest.raises(RuntimeError, match="L4"):
+        products.hopper(on_meta(a), on_meta(b), torch.float32)
+    monkeypatch.setattr(products, "swizzle_32_4_4", lambda groups: groups.reshape(-1))
+    with pytest.raises(RuntimeError, match="for MX scaling scale_a must have"):
+        products.mxfp8(on_meta(a), on_meta(b), torch.float32)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(128, 4), (1, 4), (200, 12), (256, 5), (300, 70)])
