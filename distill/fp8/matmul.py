@@ -297,8 +297,8 @@ def disagreement(got: torch.Tensor, a: Quantized, b: Quantized) -> str | None:
     """Why `got` is not this product, or None.
 
     Every element is held against its own sum of magnitudes, so that no outlier hides a wrong scale of a quiet row. The
-    bound of 2^-7 leaves room for bfloat16 (2^-9) and for Hopper's 14 bits within 128 products (under 2^-9, measured by
-    none of this project's tests), and none for a scale of another block.
+    bound of 2^-7 leaves room for bfloat16 (2^-9) and for sums of 128 products in 14 bits (a few steps of 2^-13), and
+    none for a scale of another block.
     """
     want = emulation(a, b, torch.float32)
     magnitude = emulation(_magnitude(a), _magnitude(b), torch.float32)
