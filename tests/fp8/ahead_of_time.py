@@ -43,14 +43,16 @@ class Compiled(NamedTuple):
 def compile_ahead(configuration: Configuration, capability: int, aligned: bool = True) -> Compiled:
     """The configuration for sm_90 or sm_100.
 
-    aligned: pointers and integers are multiples of 16, which Triton finds out at a launch and uses for wide accesses.
+    aligned: pointers, and integers that are not in `any_size`, are multiples of 16, which Triton finds out at a launch
+    and uses for wide accesses.
     """
     assert not INTERPRETED, "TRITON_INTERPRET=1 replaces the kernels; compile in a process without it"
     names = configuration.kernel.arg_names
     missing = set(names) ^ (set(configuration.signature) | set(configuration.constexprs))
     assert not missing, f"{configuration.name}: arguments {sorted(missing)} are not in both kernel and configuration"
     types = {name: configuration.signature.get(name, "constexpr") for name in names}
-    divisible = [name for name in names if types[name].startswith("*") or types[name] in ("i32", "i64")]
+    sizes = [name for name in names if types[name] in ("i32", "i64") and name not in configuration.any_size]
+    divisible = [name for name in names if types[name].startswith("*")] + sizes
     source = ASTSource(
         fn=configuration.kernel,
         signature=types,

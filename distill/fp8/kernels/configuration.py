@@ -28,6 +28,8 @@ class Configuration(NamedTuple):
     signature: {argument: type} without the constants; "*bf16", "*fp32", "*u8", "*fp8e4nv", "i32", "fp32".
     constexprs: {argument: value} of the tl.constexpr arguments; EMULATE is False here.
     products: tensor-core instructions must be there.
+    max_registers: of a thread, where the compiler would take so many that too few threads fit.
+    any_size: integer arguments that need not be multiples of 16; Triton finds the others' alignment out at a launch.
     """
 
     name: str
@@ -37,8 +39,13 @@ class Configuration(NamedTuple):
     num_warps: int
     num_stages: int
     products: bool = False
+    max_registers: int | None = None
+    any_size: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
         """The compiler's options, as keywords of a launch."""
-        return {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": False}
+        options = {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": False}
+        if self.max_registers is not None:
+            options["maxnreg"] = self.max_registers
+        return options
