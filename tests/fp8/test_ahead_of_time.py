@@ -19,8 +19,10 @@ SHIPPED: list[Configuration] = [one for module in MODULES for one in getattr(mod
 CAPABILITIES = (90, 100)
 
 
-SLOW = ("fp16", "fp32", "odd")
-"""Other inputs and sizes of the quantisers, which compile to nearly the same; all of them run with --slow."""
+def _is_slow(configuration: Configuration, capability: int) -> bool:
+    """Off the training path, or nearly the same as one that always runs: --slow runs these too."""
+    name = configuration.name
+    return any(word in name for word in ("fp16", "fp32", "odd")) or ("power_of_two" in name and capability == 90)
 
 
 def _cases() -> list:
@@ -29,7 +31,7 @@ def _cases() -> list:
             one,
             capability,
             id=f"{one.name}-sm{capability}",
-            marks=[pytest.mark.slow] * (one.name.startswith("quantize_") and any(word in one.name for word in SLOW)),
+            marks=[pytest.mark.slow] * _is_slow(one, capability),
         )
         for one in SHIPPED
         for capability in CAPABILITIES
