@@ -45,16 +45,18 @@ def parse_hardware(text: str) -> tuple[int, str]:
 def bytes_per_parameter(training: Training) -> dict[str, float]:
     """Bytes of weights, gradients and optimizer states a parameter.
 
-    fp32: 4 weights, 4 gradients. bf16 and fp8: 2 weights, 2 gradients, and a 4-byte master copy among the optimizer's.
+    fp32: 4 weights, 4 gradients. bf16: 2 weights, 2 gradients, and a 4-byte master copy among the optimizer's. fp8: 4
+    weights (they are the master copy), 4 gradients, and with the weights 2 for codes in both orientations.
     AdamW keeps two moments of 4 bytes, Muon one (embeddings counted alike). LoRA trains nothing of the base.
     Source: ZeRO, https://arxiv.org/abs/1910.02054, section 3.1 (2 + 2 + 12 bytes for mixed-precision Adam).
     """
-    full_precision = training.precision == "fp32"
-    weights = 4.0 if full_precision else 2.0
+    weights, gradients, master = {"fp32": (4.0, 4.0, 0.0), "bf16": (2.0, 2.0, 4.0), "fp8": (6.0, 4.0, 0.0)}[
+        training.precision
+    ]
     if training.method == "lora":
         return {"weights": weights, "gradients": 0.0, "optimizer": 0.0}
     moments = 8.0 if training.optimizer == "adamw" else 4.0
-    return {"weights": weights, "gradients": weights, "optimizer": moments + (0.0 if full_precision else 4.0)}
+    return {"weights": weights, "gradients": gradients, "optimizer": moments + master}
 
 
 def training_memory_gib(parameters: int, training: Training, devices: int) -> dict[int, float]:

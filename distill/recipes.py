@@ -128,10 +128,29 @@ class Lora(Strict):
     target_modules: list[str] | None = None
 
 
+class Fp8(Strict):
+    """FP8 training after DeepSeek-V3; what the recipes trade is in distill/fp8/recipe.py and docs/fp8.md."""
+
+    recipe: Literal["fast", "accurate", "small", "bf16"] = "fast"
+    skinny_below: AtLeastZero | None = None
+    """Linears stay in BF16 if N K / (N + K) is less; null is the figure of distill/fp8/recipe.py."""
+    keep_bf16: list[str] = Field(default=[])
+    """Linears whose name ends so stay in BF16."""
+    power_of_two_scales: bool | None = None
+    """null is what the device needs."""
+    allow_fallback: bool = False
+    """Let a product run on a slower FP8 kernel than the device's own; else that is an error."""
+    probe_every_steps: Count | None = 100
+    """Compare loss and gradients with BF16 every so many optimizer steps; null never."""
+    promote_below: float | None = Field(default=None, ge=-1, le=1)
+    """Put a linear in BF16 whose gradient's cosine with BF16 falls below."""
+
+
 class Training(Strict):
     """Supervised fine-tuning on completions; names are transformers', peft's and DeepSpeed's own."""
 
     precision: Literal["fp32", "bf16", "fp8"] = "fp32"
+    fp8: Fp8 | None = None
     method: Literal["full", "lora"] = "full"
     lora: Lora | None = None
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -151,11 +170,15 @@ class Training(Strict):
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
     num_processes: Count = 1
     gradient_checkpointing: bool = False
+    export: list[Literal["bf16", "fp8"]] = Field(default=[])
+    """Further copies of the student, in student/bf16 and student/fp8 (DeepSeek's block FP8), with logit differences."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Training:
         if self.lora is not None and self.method != "lora":
             raise ValueError("lora: given although method is 'full'; set method: lora, or remove it.")
+        if self.fp8 is not None and self.precision != "fp8":
+            raise ValueError(f"fp8: given although precision is '{self.precision}'; set precision: fp8, or remove it.")
         return self
 
 

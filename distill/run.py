@@ -23,6 +23,7 @@ from distill.errors import ConfigError, ProblemError
 from distill.recipes import Evaluation, Harvest, Recipe, load_recipe
 from distill.records import Problem, SamplingParams, stable_hash
 from distill.train.parallel import is_main_process, is_worker, launch
+from distill.train.precision import check_student
 
 if TYPE_CHECKING:
     from distill.cards import StudentCard, TeacherCard
@@ -52,6 +53,7 @@ class Run:
     def open(cls, recipe: str | Path, out: str | Path, overrides: Sequence[str] = ()) -> Run:
         """Load the recipe and make the run directory. Raises: ConfigError, CatalogError."""
         run = cls(load_recipe(recipe, overrides), str(recipe), Path(out), overrides)
+        check_student(run.student_card, run.recipe.training)
         if is_main_process():
             run._record_inputs()
         return run

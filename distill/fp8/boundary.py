@@ -69,7 +69,8 @@ def to_boundary(model: Any) -> list[tuple[Any, Any]]:
         )
         if type(module) is old
     ]
-    changes += [(module, norm_class(type(module))) for module in model.modules() if hasattr(module, "variance_epsilon")]
+    norms: list[Any] = [module for module in model.modules() if hasattr(module, "variance_epsilon")]
+    changes += [(norm, norm_class(norm.__class__)) for norm in norms]
     before = [(module, type(module)) for module, _ in changes]
     for module, new in changes:
         module.__class__ = new

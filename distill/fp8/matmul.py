@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import torch
 
 from distill.fp8.errors import Fp8Error
-from distill.fp8.quantize import BLOCK, Quantized, quantize_blocks, quantize_rows
+from distill.fp8.quantize import BLOCK, Quantized, decode, quantize_blocks, quantize_rows
 
 Capability = tuple[int, int]
 """Compute capability of a CUDA device, (9, 0) for an H100."""
@@ -102,13 +102,13 @@ def choose_from(
 def emulation(a: Quantized, b: Quantized, out_dtype: torch.dtype) -> torch.Tensor:
     """The definition, in float32; about as fast on a CPU as one float32 product of the same size."""
     rows_a, rows_b = len(a.codes), len(b.codes)
-    b_values = b.codes.float()
+    b_values = decode(b.codes)
     b_scales = (b.scales.repeat_interleave(BLOCK, dim=0)[:rows_b] if b.is_2d else b.scales).t().contiguous()
     out = torch.empty(rows_a, rows_b, dtype=out_dtype, device=a.codes.device)
     step = _ROWS_IN_CACHE if out.device.type == "cpu" else max(rows_a, 1)
     for first in range(0, rows_a, step):
         rows = slice(first, first + step)
-        out[rows] = _emulated_rows(a.codes[rows].float(), a.scales[rows], b_values, b_scales)
+        out[rows] = _emulated_rows(decode(a.codes[rows]), a.scales[rows], b_values, b_scales)
     return out
 
 

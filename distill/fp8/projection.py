@@ -100,8 +100,9 @@ class _Projection(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (grad,) = grads
         plan: Plan = ctx.plan
-        x_codes, x_scales, rstd, norm_weight, *cached = ctx.saved_tensors[:8]
-        weights = ctx.saved_tensors[8:]
+        saved = ctx.saved_tensors  # once: a checkpoint hands them out a single time
+        x_codes, x_scales, rstd, norm_weight, *cached = saved[:8]
+        weights = saved[8:]
         needs_input = any(ctx.needs_input_grad[2:4])  # the norm's weight too is reached through it
         needs_weights = any(ctx.needs_input_grad[10:])
         both = quantize_gradient(grad, plan, needs_weights)

@@ -25,6 +25,7 @@ from distill.train.documents import Document, split_overlong
 from distill.train.optimizer import build_optimizer
 from distill.train.packing import collate_rows, epoch_rows
 from distill.train.parallel import check_processes, deepspeed_config, gather_weights
+from distill.train.precision import PrecisionMonitor, fp8_errors
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +50,10 @@ class TrainingResult:
     resumed_from_step: int
     loss_curve: list[tuple[int, float]] = field(default_factory=list)
     overlong_keys: list[str] = field(default_factory=list)
+    precision: dict[str, Any] | None = None
+    """Of an FP8 run: the precision receipt and the shadow probes."""
+    exports: dict[str, Any] = field(default_factory=dict)
+    """Further copies of the student by kind: where, how large, and how far their logits are from the student's."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,14 +93,18 @@ def fine_tune(
     claim_checkpoints(output_dir / "checkpoints", fits, settings, seed)
     checkpoint = usable_checkpoint(output_dir / "checkpoints", settings.num_processes)
     use_cache = model.config.use_cache
-    trainer = _trainer(model, tokenizer, packed, settings, output_dir, seed, callbacks, quiet)
+    monitor = PrecisionMonitor(model, settings)
+    trainer = _trainer(model, tokenizer, packed, settings, output_dir, seed, callbacks, quiet, monitor)
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with fp8_errors():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.monotonic() - started
     if settings.zero_stage == 3:
         gather_weights(trainer, model)
     model.config.use_cache = use_cache  # Trainer turned it off; the student that is saved decodes with it
-    return _result(trainer, packed, settings, overlong, seconds, checkpoint)
+    result = _result(trainer, packed, settings, overlong, seconds, checkpoint)
+    result.precision = monitor.result(trainer)
+    return result
 
 
 def _trainer(
@@ -107,6 +116,7 @@ def _trainer(
     seed: int,
     callbacks: Sequence[TrainerCallback],
     quiet: bool,
+    monitor: PrecisionMonitor,
 ) -> Trainer:
     import torch
     from transformers import PreTrainedModel, PrinterCallback, Trainer
@@ -124,6 +134,10 @@ def _trainer(
                     target, settings.optimizer, settings.learning_rate, settings.weight_decay
                 )
             return self.optimizer
+
+        def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+            monitor.before_micro_batch(self, inputs)
+            return super().training_step(model, inputs, num_items_in_batch)
 
         def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
             _check_finite(float(logs.get("loss", 0.0)))

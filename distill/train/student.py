@@ -17,8 +17,9 @@ from distill.engines.local import load_model
 from distill.errors import TraceError, TrainingError
 from distill.provenance import write_text_atomically
 from distill.train.checkpoint import training_identity
-from distill.train.documents import trace_documents
+from distill.train.documents import Document, trace_documents
 from distill.train.parallel import is_main_process
+from distill.train.precision import convert
 from distill.train.sft import TrainingResult, fine_tune
 from distill.train.templates import apply_r1_template
 
@@ -46,8 +47,8 @@ def train_student(
     """
     if not traces:
         raise TraceError("training: the dataset has no traces; dataset/drops.parquet says what was dropped and why.")
-    if settings.precision == "fp8":
-        raise TrainingError("training.precision: fp8 is not supported yet; allowed are fp32 and bf16.")
+    from distill.fp8 import revert_from_fp8
+
     identity = training_identity([row["id"] for row in traces], settings, seed, card.model)
     finished = _finished(output_dir, identity)
     if finished is not None:
@@ -55,11 +56,16 @@ def train_student(
     _seed_weights(seed)
     model, tokenizer = load_student_model(card, settings)
     documents = trace_documents(tokenizer, traces)
+    convert(model, settings)
     trained = _with_lora(model, settings, card) if settings.method == "lora" else model
     result = fine_tune(trained, tokenizer, documents, settings, output_dir, seed=seed, quiet=quiet)
+    if settings.precision == "fp8":
+        revert_from_fp8(model)
     if is_main_process():
-        _save(trained, tokenizer, output_dir)
-        write_text_atomically(output_dir / "README.md", model_card(card, settings, result, teacher, len(traces)))
+        saved = _save(trained, tokenizer, output_dir)
+        text = model_card(card, settings, result, teacher, len(traces))
+        result.exports = _export(saved, tokenizer, documents, settings, output_dir, text)
+        write_text_atomically(output_dir / "README.md", text)
         record = {"identity": identity, "result": result.to_dict()}
         write_text_atomically(output_dir / "training.json", json.dumps(record, indent=1) + "\n")
     return result
@@ -119,12 +125,34 @@ def _with_lora(model: PreTrainedModel, settings: Training, card: StudentCard) ->
     return get_peft_model(model, config)
 
 
-def _save(model: Any, tokenizer: PreTrainedTokenizerBase, output_dir: Path) -> None:
+def _save(model: Any, tokenizer: PreTrainedTokenizerBase, output_dir: Path) -> PreTrainedModel:
+    """Write the student, an adapter merged into it, and return what was written."""
     if hasattr(model, "merge_and_unload"):
         model.save_pretrained(output_dir / "adapter")
         model = model.merge_and_unload()
     model.save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
+    saved: PreTrainedModel = model
+    return saved
+
+
+def _export(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[Document],
+    settings: Training,
+    output_dir: Path,
+    card: str,
+) -> dict[str, Any]:
+    """The copies that the recipe asks for; figures by kind. Logits are compared on the beginnings of 16 traces."""
+    from distill.train.export import export_bf16, export_block_fp8
+
+    writers = {"bf16": export_bf16, "fp8": export_block_fp8}
+    input_ids = [document.input_ids[:512] for document in documents[:16]]
+    return {
+        kind: writers[kind](model, tokenizer, output_dir / kind, input_ids=input_ids, card=card).to_dict()
+        for kind in settings.export
+    }
 
 
 def model_card(card: StudentCard, settings: Training, result: TrainingResult, teacher: str, num_traces: int) -> str:

@@ -128,11 +128,17 @@ def test_out_under_a_regular_file(refused, tmp_path, verb):
     assert "file" in refused(*verb, "--out", tmp_path / "file" / "run")
 
 
-def test_fp8_is_refused_before_anything_is_done(refused, toy_run, tmp_path):
+def test_fp8_of_a_student_that_is_too_small_for_it(refused, toy_run, tmp_path):
     out = toy_run.copy(tmp_path / "run", "student")
     message = refused("train", "toy/quick", "--out", out, "--set", "training.precision=fp8")
-    assert "fp8 is not supported yet" in message
+    assert "no linear of this model would be FP8 (skinny: 128 x 128" in message
     assert not list(out.glob("student/*.safetensors"))
+
+
+def test_fp8_settings_without_fp8(refused, tmp_path):
+    out = tmp_path / "run"
+    message = refused("train", "toy/quick", "--out", out, "--set", "training.fp8.recipe=small")
+    assert "fp8: given although precision is" in message
 
 
 def test_evaluation_before_training(refused, toy_run, tmp_path):

@@ -148,11 +148,6 @@ def test_no_traces(card, make_settings, tmp_path):
         train_student(card, [], make_settings(), tmp_path, seed=3, teacher="big")
 
 
-def test_fp8_is_refused(card, traces, make_settings, tmp_path):
-    with pytest.raises(TrainingError, match="fp8 is not supported yet; allowed are fp32 and bf16"):
-        train_student(card, traces, make_settings(precision="fp8"), tmp_path, seed=3, teacher="big")
-
-
 def test_bf16_trains_with_float32_weights(card, traces, make_settings, tmp_path):
     result = train_student(card, traces, make_settings(precision="bf16"), tmp_path, seed=3, teacher="big", quiet=True)
     assert result.final_loss < 7
