@@ -23,6 +23,7 @@ from distill.fp8.boundary import to_boundary
 from distill.fp8.errors import Fp8Error
 from distill.fp8.layer import FusedParts, fused_class, runs_fused
 from distill.fp8.linear import FP8Linear, Siblings
+from distill.fp8.matmul import self_check
 from distill.fp8.projection import Plan
 from distill.fp8.quantize import BLOCK
 from distill.fp8.recipe import Fp8Recipe, Precision, is_skinny
@@ -207,7 +208,20 @@ def _check_device(recipe: Fp8Recipe, device: torch.device) -> bool:
             f"fp8 recipe '{recipe.name}': power_of_two: false, but this device multiplies MXFP8, whose scales are "
             "powers of two; set it to true or leave it out."
         )
+    if recipe.matmul == "fp8":
+        _check_kernels(device)
     return capability >= (10, 0) if recipe.power_of_two is None else recipe.power_of_two
+
+
+def _check_kernels(device: torch.device) -> None:
+    """Run each kernel of the device once, before anything is timed, captured or trained."""
+    found = self_check(device)
+    if all(found.values()):
+        reasons = "; ".join(f"{kernel}: {reason}" for kernel, reason in found.items())
+        raise Fp8Error(
+            f"{torch.cuda.get_device_name(device)}: no FP8 product agrees with its definition ({reasons}). Update torch "
+            "and triton, or use training.precision: bf16."
+        )
 
 
 def _decoder_layers(model: Any) -> Iterator[tuple[str, Any]]:

@@ -18,6 +18,7 @@ import torch
 
 from distill.fp8.convert import Fp8State, group_of, state_of
 from distill.fp8.errors import Fp8Error
+from distill.fp8.matmul import self_check
 from distill.fp8.record import RECORD
 
 OPERANDS = ("input", "weight", "gradient")
@@ -48,6 +49,8 @@ class Receipt:
     """Linears of the decoder layers in BF16 -> reason."""
     converted: int
     num_linears: int
+    self_check: dict[str, str | None]
+    """Kernels of the device: None, or why one is not used."""
     missing: dict[str, list[str]]
     """FP8 linears that were bypassed: products that should have run and never did."""
 
@@ -113,6 +116,7 @@ def receipt(model: Any) -> Receipt:
         bf16=dict(state.bf16),
         converted=len(state.linears) - len(state.bf16),
         num_linears=len(state.linears),
+        self_check=dict(self_check(torch.device(state.device))),
         missing=_missing(state, linears),
     )
 

@@ -200,6 +200,8 @@ def swiglu_backward_quantize(
     if grad.shape != (tokens, width):
         found = f"{list(grad.shape)} for gate_up {list(codes.shape)}"
         raise Fp8Error(f"swiglu_backward_quantize: gradient of shape {found}; give [{tokens}, {width}].")
+    if codes.dtype not in _TYPES or grad.dtype not in _TYPES:
+        raise Fp8Error(f"swiglu_backward_quantize: {codes.dtype} and {grad.dtype}; allowed are bfloat16 and float32.")
     kinds = (_TYPES[codes.dtype], _TYPES[grad.dtype], power_of_two)
     if kinds not in _BACKWARD:
         return _backward_in_steps(grad, codes, power_of_two)
