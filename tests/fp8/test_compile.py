@@ -1,4 +1,4 @@
-"""torch.compile: the same bits as eager, kernels still counted, weights refreshed, no recompilation from step to step."""
+"""torch.compile: the same bits as eager, kernels still counted, weights refreshed, nothing compiled anew."""
 
 import warnings
 
