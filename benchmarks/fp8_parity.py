@@ -26,7 +26,8 @@ from distill.recipes import Fp8, Recipe, load_recipe  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "fp8_parity.json"
 RECIPE = "tiny/quickstart"
-NUM_EPOCHS = 1.0
+NUM_EPOCHS = 3.0
+LEARNING_RATES = {"adamw": 2e-3, "muon": 3e-3}
 SEEDS = (1, 2, 3)
 SAMPLES_PER_ITEM = 4
 
@@ -82,7 +83,14 @@ def train_side(name: str, seed: int, out: Path) -> None:
 
     side, recipe, folder = SIDES[name], load_recipe(RECIPE), folder_of(out, name, seed)
     fp8 = Fp8(recipe=side.recipe, skinny_below=0, probe_every_steps=None) if side.precision == "fp8" else None
-    changes = {"precision": side.precision, "fp8": fp8, "num_train_epochs": NUM_EPOCHS, "save_every_steps": 10**6}
+    changes = {
+        "precision": side.precision,
+        "fp8": fp8,
+        "optimizer": side.optimizer,
+        "learning_rate": LEARNING_RATES[side.optimizer],
+        "num_train_epochs": NUM_EPOCHS,
+        "save_every_steps": 10**6,
+    }
     settings = recipe.training.model_copy(update=changes)
     damage(side.damage)
     model, tokenizer = load_student_model(student_card(recipe), settings)
@@ -127,7 +135,7 @@ def accuracy(recipe: Recipe, folder: Path) -> list[float]:
     )
     sampling = teacher.sampling
     params = SamplingParams(sampling.temperature, sampling.top_p, sampling.max_new_tokens)
-    with Ledger.open(folder / "ledger.db") as ledger:
+    with Ledger.open(folder / "ledger.db", create=True) as ledger:
         result = evaluate(
             recipe.evaluation.tasks,
             engine,

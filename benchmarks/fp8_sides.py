@@ -22,12 +22,13 @@ OUTLIER_FACTOR = 2.0**16
 
 @dataclass(frozen=True)
 class Side:
-    """One way to train: precision, the FP8 recipe, a damage to it, outliers in the model."""
+    """One way to train: precision, the FP8 recipe, a damage to it, outliers in the model, the optimizer."""
 
     precision: str
     recipe: str = "fast"
     damage: str = ""
     outliers: bool = False
+    optimizer: str = "muon"
 
 
 SIDES = {
@@ -39,6 +40,9 @@ SIDES = {
     "fp8 small": Side("fp8", "small"),
     "fp8 gradients 128x128": Side("fp8", damage="gradients"),
     "fp8 unscaled": Side("fp8", damage="unscaled"),
+    "bf16, adamw": Side("bf16", optimizer="adamw"),
+    "fp32, adamw": Side("fp32", optimizer="adamw"),
+    "fp8 fast, adamw": Side("fp8", optimizer="adamw"),
     "bf16, outliers": Side("bf16", outliers=True),
     "fp8 fast, outliers": Side("fp8", outliers=True),
     "fp8 tensorwise, outliers": Side("fp8", damage="tensorwise", outliers=True),

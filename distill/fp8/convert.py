@@ -219,8 +219,8 @@ def _check_kernels(device: torch.device) -> None:
     if all(found.values()):
         reasons = "; ".join(f"{kernel}: {reason}" for kernel, reason in found.items())
         raise Fp8Error(
-            f"{torch.cuda.get_device_name(device)}: no FP8 product agrees with its definition ({reasons}). Update torch "
-            "and triton, or use training.precision: bf16."
+            f"{torch.cuda.get_device_name(device)}: no FP8 product agrees with its definition ({reasons}). Update "
+            "torch and triton, or use training.precision: bf16."
         )
 
 

@@ -16,12 +16,12 @@ from distill.fp8.errors import Fp8Error
 
 Precision = Literal["fp8", "bf16"]
 
-SKINNY_BELOW = 433
+SKINNY_BELOW = 431
 """N K / (N + K) under which quantising costs more than the faster product saves.
 
 Saved per token: 6 N K floating-point operations at 1000 instead of 640 TFLOP/s (pytorch/ao#2784: cuBLASLt blockwise and
 what BF16 reaches beside it). Spent: x and its gradient read in BF16 and written twice in FP8, 4 (N + K) bytes at
-2.75 TB/s (torchao's blockwise kernels). Equal at N K / (N + K) = 433, that is 866 x 866. scripts/bench_gpu.sh measures
+2.75 TB/s (torchao's blockwise kernels). Equal at N K / (N + K) = 431, that is 862 x 862. scripts/bench_gpu.sh measures
 the three rates on a GPU and prints the figure that follows from them.
 """
 
