@@ -79,7 +79,7 @@ def test_no_recompilation_and_weights_are_refreshed_at_each_step(monkeypatch):
 def errors(model, ids, exact, call=None):
     """Loss, and the relative error of each gradient against those of an unconverted float32 model."""
     model.zero_grad()
-    loss = loss_of(call or model, ids)
+    loss = loss_of(model if call is None else call, ids)
     loss.backward()
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
     return loss.item(), {name: error(found[name], gradient) for name, gradient in exact.items()}
