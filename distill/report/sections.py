@@ -8,7 +8,7 @@ Not covered: the traces to read (`examples.py`), the verdict on top (`verdict.py
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean, median
 from typing import Any
 
@@ -174,7 +174,34 @@ def training(run: RunData) -> str:
     parts = [tiles(entries), paragraph(text, "muted")]
     if found["loss_curve"]:
         parts.append(figure(plots.loss_curve(found["loss_curve"]), "Training loss by optimizer step.", command))
+    if found.get("precision"):
+        parts.append(_precision(found["precision"]))
     return "".join(parts)
+
+
+def _precision(found: Mapping[str, Any]) -> str:
+    """The precision receipt of an FP8 run: what was multiplied by which kernel, and what the shadow probes saw."""
+    receipt, probes = found["receipt"], found["probes"]
+    rows = [
+        (
+            name,
+            ", ".join(sorted({kernel for calls in linear["kernels"].values() for kernel in calls})),
+            str(sum(linear["fallbacks"].values())),
+            "; ".join(f"{operand} {figures['snr_db']:.1f} dB" for operand, figures in linear["operands"].items()),
+        )
+        for name, linear in receipt["linears"].items()
+    ]
+    text = (
+        f"Trained in FP8 (recipe {receipt['recipe']} on {receipt['device']}): {receipt['converted']} of "
+        f"{receipt['num_linears']} linears of the decoder layers."
+    )
+    if probes:
+        gaps = ", ".join(f"{probe['relative_gap']:+.2%} at step {probe['step']}" for probe in probes[-5:])
+        text += f" Loss of single micro-batches in FP8 against BF16, the last probes: {gaps}."
+    columns = ("linears", "kernels", "fallbacks", "signal to noise of operands")
+    return (
+        "<h3>Precision</h3>" + paragraph(text) + details("The precision receipt", table(columns, rows, words=(0, 1, 3)))
+    )
 
 
 def provenance(run: RunData) -> str:

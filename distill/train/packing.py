@@ -77,12 +77,16 @@ def epoch_rows(
 
 
 def collate_rows(
-    rows: Sequence[Sequence[Document]], pad_token_id: int, *, row_length: int | None = None
+    rows: Sequence[Sequence[Document]], pad_token_id: int, *, row_length: int | None = None, multiple_of: int = 1
 ) -> dict[str, torch.Tensor]:
-    """input_ids, labels and position_ids of shape [rows, tokens]; tokens is the longest row unless given."""
+    """input_ids, labels and position_ids of shape [rows, tokens].
+
+    tokens is the longest row, rounded up to `multiple_of`, unless `row_length` is given.
+    """
     import torch
 
-    width = row_length or max(1, *(sum(len(document.input_ids) for document in row) for row in rows))
+    longest = max(1, *(sum(len(document.input_ids) for document in row) for row in rows))
+    width = row_length or -(-longest // multiple_of) * multiple_of
     input_ids = torch.full((len(rows), width), pad_token_id, dtype=torch.long)
     labels = torch.full((len(rows), width), IGNORED, dtype=torch.long)
     position_ids = torch.zeros((len(rows), width), dtype=torch.long)

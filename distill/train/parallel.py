@@ -53,6 +53,17 @@ def deepspeed_config(settings: Training) -> dict[str, Any] | None:
     }
 
 
+def gather_layers_whole(model: PreTrainedModel) -> None:
+    """Tell ZeRO-3 to gather a decoder layer of an FP8 student as one: its function reads its children's weights."""
+    from deepspeed.utils import set_z3_leaf_modules
+
+    from distill.fp8 import state_of
+
+    kinds = {type(layer) for layer in state_of(model).layers.values()}
+    if kinds:
+        set_z3_leaf_modules(model, list(kinds))
+
+
 def gather_weights(trainer: Trainer, model: PreTrainedModel) -> None:
     """Put the whole weights back into the main process's model after ZeRO-3, where each process holds pieces of them.
 

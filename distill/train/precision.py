@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from distill.recipes import Fp8, Training
 
 PROBE = "fp8_probe"
+FP8_TOKENS = 16
+"""Rows of a batch are padded to a multiple of this; Hopper's products take no other number of tokens."""
 
 
 @contextmanager

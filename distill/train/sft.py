@@ -24,8 +24,8 @@ from distill.train.checkpoint import claim_checkpoints, load_weights, usable_che
 from distill.train.documents import Document, split_overlong
 from distill.train.optimizer import build_optimizer
 from distill.train.packing import collate_rows, epoch_rows
-from distill.train.parallel import check_processes, deepspeed_config, gather_weights
-from distill.train.precision import PrecisionMonitor, fp8_errors
+from distill.train.parallel import check_processes, deepspeed_config, gather_layers_whole, gather_weights
+from distill.train.precision import FP8_TOKENS, PrecisionMonitor, fp8_errors
 
 if TYPE_CHECKING:
     import torch
@@ -150,12 +150,14 @@ def _trainer(
             else:
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    if settings.zero_stage == 3 and settings.precision == "fp8":
+        gather_layers_whole(model)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
     def collate(rows: list[list[Document]]) -> dict[str, Any]:
-        return collate_rows(rows, pad_token_id)
+        return collate_rows(rows, pad_token_id, multiple_of=FP8_TOKENS if settings.precision == "fp8" else 1)
 
     trainer = PackedTrainer(
         model=model,

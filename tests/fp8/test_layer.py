@@ -1,5 +1,7 @@
 """The fused decoder layer: against the stock one, under checkpointing, and what it keeps for the backward."""
 
+import json
+
 import pytest
 import torch
 from models import (
@@ -14,6 +16,7 @@ from models import (
     token_ids,
 )
 
+from benchmarks.fp8_memory import BEGIN, END, RESULT, ROOT, bytes_by_side, table
 from distill.fp8 import convert_to_fp8, keep_in_bf16
 from distill.fp8.layer import runs_fused
 
@@ -124,52 +127,21 @@ def test_a_promoted_part_unfuses_its_layer_only():
     gradients(model, ids)
 
 
-def kept_bytes(model, ids, autocast=False):
-    """Bytes that the backward of the decoder layers keeps, each storage once; weights and their codes left out."""
-    known = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    for layer in getattr(getattr(model, "fp8_state", None), "layers", {}).values():
-        for group in (layer.fp8.qkv, layer.fp8.gate_up, layer.mlp.down_proj.group, layer.self_attn.o_proj.group):
-            known |= {t.untyped_storage().data_ptr() for t in group.operand() if t is not None}
-    kept, alive, inside = {}, [], []
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        casted_weight = autocast and tensor.dim() == 2 and tensor.shape[0] != ids.shape[1]
-        if inside and storage.data_ptr() not in known and not casted_weight:
-            kept[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)
-        return tensor
-
-    for layer in model.model.layers:
-        layer.register_forward_pre_hook(lambda *_: inside.append(True))
-        layer.register_forward_hook(lambda *_: inside.clear())
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), torch.autocast("cpu", torch.bfloat16, autocast):
-        loss = loss_of(model, ids)
-    del loss
-    return sum(kept.values())
-
-
-def memory_table():
-    """Bytes per token and layer, at the ratio of widths of Qwen2.5-1.5B (5.5 between MLP and hidden state)."""
-    layers, tokens = 3, 192
-    ids = token_ids(rows=1, tokens=tokens)
-    sizes = dict(hidden_size=256, intermediate_size=1408, num_hidden_layers=layers)
-    found = {"autocast": kept_bytes(student(**sizes), ids, autocast=True)}
-    found["bfloat16"] = kept_bytes(student(**sizes).bfloat16(), ids)
-    for name in ("fast", "small", "accurate"):
-        model = student(**sizes)
-        convert_to_fp8(model, recipe(name, edge_layers_bf16=0))
-        found[name] = kept_bytes(model, ids)
-    return {name: size / tokens / layers for name, size in found.items()}
-
-
 def test_memory_is_saved():
-    found = memory_table()
-    assert found["fast"] <= 0.5 * min(found["autocast"], found["bfloat16"]), found
-    assert found["small"] < found["fast"] < found["accurate"] < 0.75 * found["bfloat16"], found
+    found = bytes_by_side()
+    stock = min(found["BF16 by autocast, float32 weights"], found["BF16 throughout"])
+    assert found["FP8, fast"] <= 0.5 * stock, found
+    assert found["FP8, small"] < found["FP8, fast"] < found["FP8, accurate"] < 0.75 * stock, found
     # By hand, of `fast`: norms' inputs 2 x 2 x 256, gate and up 2 x 1408 and a scale for 128 of them, attention's q, k,
     # v, output and its float32 sums over keys (2 heads), and what rotary keeps.
-    assert found["fast"] > 2 * 2 * 256 + 2 * 1408 * (1 + 4 / 128) + 2 * (256 + 128 + 128 + 256)
+    assert found["FP8, fast"] > 2 * 2 * 256 + 2 * 1408 * (1 + 4 / 128) + 2 * (256 + 128 + 128 + 256)
+
+
+def test_the_page_shows_what_was_counted():
+    result = json.loads(RESULT.read_text())
+    assert (ROOT / "docs" / "fp8.md").read_text().split(BEGIN)[1].split(END)[0].strip() == table(result)
+    counted = bytes_by_side()
+    assert result["bytes_per_token_and_layer"] == {side: pytest.approx(size, rel=0.1) for side, size in counted.items()}
 
 
 def test_codes_are_kept_and_not_what_they_were_made_from():

@@ -74,6 +74,27 @@ def test_figures_are_those_of_the_files(run_directory):
     assert "1 training problems were removed because their normalised text is held out, 2 because" in page.text
 
 
+def test_the_precision_of_an_fp8_run_is_shown(run_directory):
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from distill.fp8 import convert_to_fp8, get_recipe, receipt, shadow_probe
+
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = Qwen2ForCausalLM(Qwen2Config(**sizes, num_key_value_heads=1, vocab_size=64)).train()
+    convert_to_fp8(model, get_recipe("fast", skinny_below=0))
+    ids = torch.arange(3, 43)[None]
+    probe = shadow_probe(model, lambda: model(input_ids=ids, labels=ids, use_cache=False).loss, step=7)
+    precision = {"receipt": receipt(model).to_dict(), "probes": [probe.to_dict()], "probes_off": ""}
+    run = json.loads((run_directory / "run.json").read_text())
+    run["training"]["precision"] = precision
+    (run_directory / "run.json").write_text(json.dumps(run))
+    _, page = report(run_directory)
+    assert "Trained in FP8 (recipe fast on cpu): 7 of 7 linears of the decoder layers." in page.text
+    assert f"{probe.relative_gap:+.2%} at step 7" in page.text
+    assert "model.layers.0.mlp.gate_up_proj" in page.words and "emulation" in page.words
+
+
 def test_the_verdict_is_said_in_plain_words(run_directory):
     _, page = report(run_directory)
     verdict = json.loads((run_directory / "gate" / "verdict.json").read_text())

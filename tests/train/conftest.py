@@ -15,9 +15,14 @@ VOCABULARY_SIZE = 96
 
 
 def build_model(
-    kind: str = "qwen2", *, attn_implementation: str = "sdpa", seed: int = 0, attention_dropout: float = 0.0
+    kind: str = "qwen2",
+    *,
+    attn_implementation: str = "sdpa",
+    seed: int = 0,
+    attention_dropout: float = 0.0,
+    hidden_size: int = 32,
 ):
-    """A model of two layers and 32 hidden units; the same weights for the same seed."""
+    """A model of two layers; the same weights for the same seed."""
     from transformers import (
         DeepseekV3Config,
         DeepseekV3ForCausalLM,
@@ -28,8 +33,8 @@ def build_model(
     )
 
     shape = {
-        "vocab_size": VOCABULARY_SIZE, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 512,
+        "vocab_size": VOCABULARY_SIZE, "hidden_size": hidden_size, "intermediate_size": 2 * hidden_size,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 512,
         "tie_word_embeddings": False, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
         "attn_implementation": attn_implementation, "attention_dropout": attention_dropout,
     }  # fmt: skip

@@ -147,6 +147,16 @@ def test_trained_tokens_are_the_labels():
     assert counted == [document.num_trained_tokens for document in documents]
 
 
+def test_rows_are_padded_to_a_multiple(make_documents):
+    documents = make_documents(3)
+    plain, padded = (collate_rows([[document] for document in documents], PAD, multiple_of=m) for m in (1, 16))
+    longest = max(len(document.input_ids) for document in documents)
+    assert plain["input_ids"].shape[1] == longest
+    assert padded["input_ids"].shape[1] == -(-longest // 16) * 16
+    assert torch.equal(padded["input_ids"][:, :longest], plain["input_ids"])
+    assert (padded["labels"][:, longest:] == IGNORED).all()
+
+
 def test_a_row_without_documents_has_no_loss_and_no_gradient(make_model):
     model = make_model()
     batch = collate_rows([[]], PAD)

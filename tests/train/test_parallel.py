@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from distill.train.parallel import deepspeed_config
+from distill.train.precision import convert
 from distill.train.sft import fine_tune
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -53,6 +54,30 @@ def test_two_processes_train_like_one(make_model, make_documents, make_settings,
     assert torchrun(out, two) == 0
     assert json.loads((out / "result.json").read_text())["resumed_from_step"] == 4
     assert_the_same(straight, expected, out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero_stage", [0, 2, 3])
+def test_two_processes_train_in_fp8_like_one(
+    make_model, make_documents, make_settings, tokenizer, tmp_path, zero_stage
+):
+    probe_every_steps = None if zero_stage == 3 else 3
+    fp8 = {"precision": "fp8", "fp8": {"skinny_below": 0, "probe_every_steps": probe_every_steps}}
+    model = {"hidden_size": 128}
+    alone = make_settings(**{**SETTINGS, **fp8, "gradient_accumulation_steps": 4})
+    straight = make_model(**model)
+    convert(straight, alone)
+    expected = fine_tune(straight, tokenizer, make_documents(**DOCUMENTS), alone, tmp_path / "one", seed=7, quiet=True)
+
+    out = tmp_path / "two"
+    assert torchrun(out, {**fp8, "num_processes": 2, "zero_stage": zero_stage}, model=model) == 0
+    found = json.loads((out / "result.json").read_text())
+    for (_, left), (_, right) in zip(found["loss_curve"], expected.loss_curve, strict=True):
+        assert left == pytest.approx(right, rel=0.02)
+    linears = found["precision"]["receipt"]["linears"]
+    assert set(linears["model.layers.1.mlp.gate_up_proj"]["kernels"]) == {"fprop", "dgrad", "wgrad"}
+    assert all(set(calls) == {"emulation"} for linear in linears.values() for calls in linear["kernels"].values())
+    assert len(found["precision"]["probes"]) == (0 if zero_stage == 3 else 1 + (expected.optimizer_steps - 1) // 3)
 
 
 def test_no_deepspeed_without_zero(make_settings):

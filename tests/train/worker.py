@@ -20,6 +20,7 @@ from conftest import build_documents, build_model, build_settings, small_tokeniz
 from transformers import TrainerCallback
 
 from distill.train.parallel import is_main_process
+from distill.train.precision import convert
 from distill.train.sft import fine_tune
 
 
@@ -57,6 +58,7 @@ def main(job: dict[str, Any]) -> None:
     out = Path(job["out"])
     settings = build_settings(**job["settings"])
     model = build_model(**job.get("model", {}))
+    convert(model, settings)
     if "die_in_save" in job:
         die_in_save(job["die_in_save"])
     callbacks = [Die(job["die_at_step"])] if "die_at_step" in job else []
