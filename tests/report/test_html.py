@@ -89,10 +89,10 @@ def test_the_precision_of_an_fp8_run_is_shown(run_directory):
     run = json.loads((run_directory / "run.json").read_text())
     run["training"]["precision"] = precision
     (run_directory / "run.json").write_text(json.dumps(run))
-    _, page = report(run_directory)
+    text, page = report(run_directory)
     assert "Trained in FP8 (recipe fast on cpu): 7 of 7 linears of the decoder layers." in page.text
     assert f"{probe.relative_gap:+.2%} at step 7" in page.text
-    assert "model.layers.0.mlp.gate_up_proj" in page.words and "emulation" in page.words
+    assert "<td class=words>model.layers.0.mlp.down_proj</td><td class=words>emulation</td><td>0</td>" in text
 
 
 def test_the_verdict_is_said_in_plain_words(run_directory):
