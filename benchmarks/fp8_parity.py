@@ -166,12 +166,47 @@ def receipt_figures(precision: dict[str, Any] | None) -> dict[str, Any] | None:
     return {"converted": paper["converted"], "num_linears": paper["num_linears"], "kernels": kernels}
 
 
+def fixed_weights(out: Path, seed: int) -> dict[str, float]:
+    """Mean loss of the student that was trained in BF16, computed in other precisions; the first 500 traces.
+
+    Nothing drifts apart here: what differs is the rounding of one forward pass.
+    """
+    import torch
+
+    from distill.engines.local import load_model
+    from distill.fp8 import RECIPES, convert_to_fp8, get_recipe, revert_from_fp8
+    from distill.store.parquet import read_traces
+    from distill.train.documents import trace_documents
+    from distill.train.packing import collate_rows
+
+    model, tokenizer = load_model(folder_of(out, "bf16", seed) / "student", name="student")
+    model.train()
+    documents = trace_documents(tokenizer, read_traces(out / "traces" / "dataset")[:500])
+
+    def mean_loss(autocast: bool = False) -> float:
+        total = 0.0
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, autocast):
+            for document in documents:
+                batch = collate_rows([[document]], 0)
+                total += float(model(**batch, use_cache=False).loss) * document.num_trained_tokens
+        return total / sum(document.num_trained_tokens for document in documents)
+
+    found = {"fp32": mean_loss(), "bf16": mean_loss(autocast=True)}
+    for name in RECIPES:
+        convert_to_fp8(model, get_recipe(name, skinny_below=0))
+        found[f"fp8 {name}"] = mean_loss()
+        revert_from_fp8(model)
+    return found
+
+
 def write_result(out: Path) -> None:
     """benchmarks/fp8_parity.json from the finished runs."""
     runs = [json.loads(path.read_text()) for path in sorted(out.glob("*/seed-*/figures.json"))]
     where = {"machine": provenance.machine(), "versions": provenance.versions(), "code": provenance.commit()}
     setup = {"recipe": RECIPE, "num_train_epochs": NUM_EPOCHS, "samples_per_item": SAMPLES_PER_ITEM}
-    result = {"date": provenance.utc_now(), "setup": setup, **where, "runs": runs}
+    seeds = sorted(run["seed"] for run in runs if run["side"] == "bf16")
+    fixed = {str(seed): fixed_weights(out, seed) for seed in seeds}
+    result = {"date": provenance.utc_now(), "setup": setup, **where, "fixed_weights": fixed, "runs": runs}
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
 

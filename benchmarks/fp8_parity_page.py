@@ -108,7 +108,20 @@ def table(result: dict[str, Any]) -> str:
         f"{len(first['accuracy'])} held-out items with {result['setup']['samples_per_item']} samples each; "
         f"{result['machine']['cpu']}, torch {result['versions']['torch']}.",
     ]
+    lines += ["", *fixed_weights_table(result["fixed_weights"])]
     return "\n".join(lines)
+
+
+def fixed_weights_table(found: dict[str, dict[str, float]]) -> list[str]:
+    """Loss of one and the same student in each precision, against float32."""
+    lines = ["| the student trained in BF16, its loss computed in | relative to float32, mean over seeds | each seed |"]
+    lines.append("|---|---|---|")
+    for side in next(iter(found.values())):
+        if side != "fp32":
+            gaps_by_seed = [losses[side] / losses["fp32"] - 1 for losses in found.values()]
+            each = ", ".join(f"{gap:+.2%}" for gap in gaps_by_seed)
+            lines.append(f"| {side} | **{statistics.fmean(gaps_by_seed):+.2%}** | {each} |")
+    return lines
 
 
 def plot(result: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 #
 #   bash scripts/test.sh [--slow] [pytest arguments]
 #
-# Without --slow, tests marked slow are left out; tests marked gpu run only with -m given by hand.
+# Without --slow, tests marked slow are left out. Tests marked gpu run where there is one, else they are skipped and say so.
 # Exit status 1 if a check or a test failed. pytest's closing line is the last line on stdout.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
@@ -12,9 +12,9 @@ bash scripts/setup.sh || exit $?
 bin="${DISTILL_VENV:-.venv}/bin"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
-selection='not slow and not gpu'
+selection='not slow'
 if [[ "${1:-}" == "--slow" ]]; then
-    selection='not gpu'
+    selection=''
     shift
 fi
 
