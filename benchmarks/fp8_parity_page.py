@@ -125,8 +125,9 @@ def fixed_weights_table(found: dict[str, dict[str, float]]) -> list[str]:
 
 
 def plot(result: dict[str, Any]) -> str:
-    """Relative loss gap to BF16 by tenth of the run, mean over seeds."""
-    found = {side: figures for side, figures in compare(result).items() if side in COLOURS}
+    """Relative loss gap to BF16 by tenth of the run, mean over seeds; sides with three seeds or more."""
+    sides = compare(result)
+    found = {side: sides[side] for side in COLOURS if side in sides and len(sides[side]["seeds"]) >= 3}
     width, height, left, right, top, bottom = 760.0, 320.0, 64.0, 560.0, 34.0, 276.0
     limit = max([TARGET, *(abs(gap) for figures in found.values() for gap in figures["by_window"])]) * 1.1
     marks = [sign * value for value in ticks(0.0, limit, 3) for sign in (1, -1)]
