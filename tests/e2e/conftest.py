@@ -68,7 +68,6 @@ validity: {max_truncation_rate: 0.9}
 }
 
 
-@dataclass(frozen=True)
 def is_gone(group: int, seconds: float = 5.0) -> bool:
     """No process of the group is left; whoever inherits the last one needs a moment to reap it."""
     give_up_at = time.monotonic() + seconds
@@ -81,6 +80,7 @@ def is_gone(group: int, seconds: float = 5.0) -> bool:
     return False
 
 
+@dataclass(frozen=True)
 class CommandLine:
     """`distill` with a catalogue, in a process of its own."""
 
