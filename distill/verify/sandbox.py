@@ -54,7 +54,7 @@ def run_program(
 ) -> SandboxRun:
     """Run `source` as a script in a sandbox of its own, to its end or its limit; nothing of it is left afterwards.
 
-    `files` lie beside the script; `channel` is a descriptor the program finds as 3. Raises: SandboxUnavailable;
+    `files` lie beside the script; `channel` is a descriptor the program finds as 3, and is closed here. Raises: SandboxUnavailable;
     SandboxFault if the machine, not the program, failed.
     """
     if isolation is None:
@@ -120,7 +120,7 @@ class _Launch:
             os.close(self.status)
             raise SandboxFault(f"sandbox: cannot start a process: {error}") from error
         finally:
-            for descriptor in (description, given, status):
+            for descriptor in inherited:
                 os.close(descriptor)
 
     def close(self) -> None:

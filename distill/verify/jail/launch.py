@@ -69,6 +69,7 @@ def _run_in_namespaces(spec: LaunchSpec) -> None:
         os.close(holds_open)
         _be_init(spec, hears_end, is_root)
     os.close(hears_end)
+    _let_go_of_channel(spec)
     _on_terminate(init)
     os.waitpid(init, 0)  # returns when every process of the namespace is gone
 
@@ -177,9 +178,16 @@ def _on_terminate(child: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
+def _let_go_of_channel(spec: LaunchSpec) -> None:
+    """The program alone holds it, so that the other side learns when the program is gone."""
+    if spec.channel is not None:
+        os.close(spec.channel)
+
+
 def _write_files(box: str, spec: LaunchSpec) -> None:
     for name, text in spec.files.items():
         path = os.path.join(box, name)
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
             file.write(text)
         os.chmod(path, 0o644)
@@ -195,6 +203,7 @@ def _run(spec: LaunchSpec, jail: program.Jail) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         program.become(spec, jail, writes_fault)
     os.close(writes_fault)
+    _let_go_of_channel(spec)
     if not jail.is_namespace:
         _on_terminate(child)
     with os.fdopen(reads_fault, "rb") as pipe:
