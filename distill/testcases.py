@@ -57,7 +57,9 @@ def _asserts(code: list[str], function: str | None, where: str) -> Tests:
             raise ProblemError(f"{where}: tests: not Python ({error}); mend the tests or the column's name.") from error
     defines_check = any("def check(" in text for text in code)
     if defines_check and function is None:
-        raise ProblemError(f"{where}: tests: `check(candidate)` needs the function's name; set entry_point to a column.")
+        raise ProblemError(
+            f"{where}: tests: `check(candidate)` needs the function's name; set entry_point to a column."
+        )
     calls = [f"check({function})"] if defines_check else []
     return {"kind": "asserts", "code": [*code, *calls], "function": function}
 

@@ -22,7 +22,19 @@ from distill.records import Outcome, Problem, Sample, Verdict
 FULL_SCORE = 1.0
 """Only this is correct. Not "nearly 1": reasoning-gym's partial credit comes as near as 0.9999999999999999."""
 
-_MECHANISMS = ("code_functions", "code_output", "base", "extract", "functions", "jail", "pool", "sandbox", "sandbox_capabilities", "sandbox_watch", "worker")
+_MECHANISMS = (
+    "code_functions",
+    "code_output",
+    "base",
+    "extract",
+    "functions",
+    "jail",
+    "pool",
+    "sandbox",
+    "sandbox_capabilities",
+    "sandbox_watch",
+    "worker",
+)
 _NOT_VERIFIERS = frozenset(_MECHANISMS)
 
 

@@ -100,9 +100,9 @@ def run_asserts(code: list[str], function: str | None, source: str, most_seconds
 
 def _gone(run: SandboxRun, where: str, share: float) -> Judgement:
     failed = failure(run, where)
-    if failed is None:
-        failed = ("wrong", f"{where}: the program ended before it answered")
-    return Judgement(failed[0], share, failed[1])
+    if failed is not None:
+        return Judgement(failed[0], share, failed[1])
+    return Judgement("wrong", share, f"{where}: the program ended before it answered")
 
 
 @contextmanager

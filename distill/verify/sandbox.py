@@ -1,4 +1,4 @@
-"""Runs model-written Python locked in: no network, no files but its own folder, limits on all it uses, killed as a tree.
+"""Runs model-written Python locked in: no network, no files but its own folder, limits, killed as a tree.
 
     run = run_program("print(int(input()) + 1)", standard_input="41")
     run.standard_output == b"42\\n" and not run.limit
@@ -54,8 +54,8 @@ def run_program(
 ) -> SandboxRun:
     """Run `source` as a script in a sandbox of its own, to its end or its limit; nothing of it is left afterwards.
 
-    `files` lie beside the script; `channel` is a descriptor the program finds as 3, and is closed here. Raises: SandboxUnavailable;
-    SandboxFault if the machine, not the program, failed.
+    `files` lie beside the script; `channel` is a descriptor the program finds as 3, and is closed here.
+    Raises: SandboxUnavailable; SandboxFault if the machine, not the program, failed.
     """
     if isolation is None:
         from distill.verify.sandbox_capabilities import isolation_here

@@ -44,7 +44,7 @@ class SandboxCapabilities:
 
     system: str
     user: int
-    ways: dict[str, str]
+    ways: dict[Isolation, str]
     isolation: Isolation | None
 
     def to_dict(self) -> dict[str, object]:
@@ -59,7 +59,7 @@ class SandboxCapabilities:
 def sandbox_capabilities() -> SandboxCapabilities:
     """Try every way, once a process."""
     if platform.system() != "Linux":
-        ways = dict.fromkeys(WAYS, "needs Linux")
+        ways: dict[Isolation, str] = dict.fromkeys(WAYS, "needs Linux")
     else:
         ways = {name: _attempt(name) for name in WAYS}
     works: list[Isolation] = [name for name in WAYS if not ways[name]]
