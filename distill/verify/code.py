@@ -21,13 +21,14 @@ from distill.records import Problem
 from distill.verify.base import Judgement
 from distill.verify.code_functions import run_asserts, run_calls
 from distill.verify.code_output import difference, failure
+from distill.verify.jail.spec import SandboxLimits
 from distill.verify.sandbox import run_program
 from distill.verify.sandbox_capabilities import isolation_here
 
 REVISION = 1
 
-MOST_SECONDS = 25.0
-"""For all tests of one sample, below the verifier pool's own limit of 30."""
+MOST_SECONDS = 27.0
+"""For all tests of one sample, below the verifier pool's own limit of 30; no test starts that might not end by then."""
 
 PYTHON_NAMES = ("", "python", "python3", "py")
 
@@ -88,12 +89,15 @@ def score(problem: Problem, extracted: str) -> Judgement:
 
 
 def _run_stdin(cases: list[dict[str, str]], source: str) -> Judgement:
-    end_at, count = time.monotonic() + MOST_SECONDS, len(cases)
+    limits, count = SandboxLimits(), len(cases)
+    start_until = time.monotonic() + MOST_SECONDS - limits.wall_seconds
     for number, case in enumerate(cases):
         where = f"test {number + 1} of {count}"
-        if time.monotonic() > end_at:
-            return Judgement("error", number / count, f"{where}: not run, {MOST_SECONDS:g} seconds are over")
-        run = run_program(source, standard_input=case["input"])
+        if time.monotonic() > start_until:
+            return Judgement(
+                "error", number / count, f"{where}: not run, as all tests may take {MOST_SECONDS:g} seconds"
+            )
+        run = run_program(source, standard_input=case["input"], limits=limits)
         failed = failure(run, where)
         if failed is not None:
             return Judgement(failed[0], number / count, failed[1])

@@ -69,6 +69,8 @@ def sandbox_capabilities() -> SandboxCapabilities:
 
 
 def _attempt(isolation: Isolation) -> str:
+    if not os.path.exists("/proc/thread-self/children"):
+        return "no /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN), by which a tree of processes is watched"
     limits = SandboxLimits(cpu_seconds=5, wall_seconds=30, memory_bytes=512 * 1024**2)
     try:
         run = run_program(_ATTEMPT, limits=limits, isolation=isolation)
