@@ -6,8 +6,8 @@
 Two ways to lock a program in, tried in this order (`sandbox_capabilities()` says what this machine allows):
   namespaces   new user, mount, network, process, IPC, host-name and cgroup namespaces, a root of read-only mounts and
                a small tmpfs, seccomp, and Landlock where there is one. Works as root and as any user.
-  landlock     where namespaces are forbidden (many containers): Landlock for files, seccomp for the network; the
-               program may start threads but no processes.
+  landlock     where namespaces are forbidden (many containers): Landlock for files (Linux 6.2), seccomp for the
+               network; the program may start threads but no processes.
 If neither can be had, nothing is run and `SandboxUnavailable` says why; DISTILL_SANDBOX=unisolated in the environment
 runs code all the same, with resource limits only.
 

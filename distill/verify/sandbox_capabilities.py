@@ -96,6 +96,6 @@ def isolation_here() -> Isolation:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in found.ways.items())
     raise SandboxUnavailable(
         f"sandbox: model-written code cannot be locked in on {found.system} ({reasons}). Allow user namespaces "
-        f"(sysctl user.max_user_namespaces, or a container profile that permits unshare), or use a kernel of 5.13 or "
+        f"(sysctl user.max_user_namespaces, or a container profile that permits unshare), or use a kernel of 6.2 or "
         f"later with Landlock; {ALLOWED_BY}=unisolated runs the code without isolation."
     )

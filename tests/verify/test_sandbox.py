@@ -169,6 +169,20 @@ def test_no_tracing_no_namespaces_no_mounts(run: Run) -> None:
     assert run(source).standard_output.split() == [b"-1"] * len(calls)
 
 
+def test_no_capability_and_no_other_user(run: Run) -> None:
+    source = (
+        "import ctypes, os\nc = ctypes.CDLL(None)\nhead = (ctypes.c_uint32 * 2)(0x20080522, 0)\n"
+        "data = (ctypes.c_uint32 * 6)()\nassert c.capget(head, data) == 0\nprint(data[0], data[1], data[3], data[4])\n"
+        "try: os.setgroups([1]); print('changed')\nexcept OSError: pass"
+    )
+    assert run(source).standard_output == b"0 0 0 0\n"
+
+
+def test_unisolated_still_has_limits() -> None:
+    assert run_program("while True: pass", isolation="unisolated", limits=TIGHT).limit in ("cpu", "wall")
+    assert run_program("print(1)", isolation="unisolated").standard_output == b"1\n"
+
+
 def test_it_cannot_signal_the_caller(run: Run, way: Isolation) -> None:
     mine = os.getpid()
     done = run(f"import os, signal\nfor p in ({mine}, os.getppid(), -1):\n    try: os.kill(p, 0 if p < 0 else 9)\n"

@@ -7,6 +7,7 @@ here by number are the same on x86-64 and aarch64. Not covered: other systems an
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 
@@ -23,7 +24,7 @@ MNT_DETACH = 2  # umount2(2)
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 0x1, 0x2, 0x4  # mount_setattr(2)
 AT_RECURSIVE, AT_FDCWD = 0x8000, -100
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38  # prctl(2)
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38  # prctl(2)
 
 SYS_MOUNT_SETATTR = 442
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -92,6 +93,15 @@ def die_with_parent(with_signal: int = signal.SIGKILL) -> None:
 def adopt_orphans() -> None:
     """Descendants that lose their parent become this process's children, not init's."""
     process_control("PR_SET_CHILD_SUBREAPER", PR_SET_CHILD_SUBREAPER, 1)
+
+
+def give_up_capabilities() -> None:
+    """Root has no capability after the next exec (capabilities(7), the bounding set)."""
+    for capability in range(64):
+        if _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) < 0:
+            if ctypes.get_errno() == errno.EINVAL:
+                return  # past the last one
+            _checked(-1, "PR_CAPBSET_DROP")
 
 
 def renounce_privileges() -> None:

@@ -8,6 +8,7 @@ Not covered: what Landlock leaves alone (stat, chmod, owners, times), which `sec
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -36,6 +37,12 @@ class _PathBeneath(ctypes.Structure):
 def version() -> int:
     """Landlock's ABI. Raises: OSError where the kernel has none or was started without it."""
     return system_call("landlock_create_ruleset", SYS_CREATE_RULESET, None, 0, CREATE_RULESET_VERSION)
+
+
+def require_whole() -> None:
+    """Raises: OSError where Landlock alone would not do: before ABI 3 a file that may be read can be cut to nothing."""
+    if (abi := version()) < 3:
+        raise OSError(errno.ENOSYS, f"landlock: found ABI {abi}; needs 3 (Linux 6.2), else files can be truncated")
 
 
 def restrict(readable: Iterable[str], devices: Iterable[str], writable: Iterable[str]) -> int:

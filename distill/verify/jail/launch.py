@@ -137,7 +137,7 @@ def _be_init(spec: LaunchSpec, hears_end: int, is_root: bool) -> NoReturn:
 def _run_in_folder(spec: LaunchSpec) -> None:
     """Without namespaces: no processes but one, and files closed by Landlock; the folder is removed at the end."""
     if spec.isolation == "landlock":
-        landlock.version()  # say so before anything is made
+        landlock.require_whole()  # say so before anything is made
     kernel.adopt_orphans()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     box = tempfile.mkdtemp(prefix="distill-box-")

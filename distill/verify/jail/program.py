@@ -69,10 +69,12 @@ def _lock_in(spec: LaunchSpec, jail: Jail) -> None:
     if not jail.is_namespace:
         kernel.renounce_privileges()
     _set_limits(spec.limits, jail.most_processes)
-    with contextlib.ExitStack() as stack:
-        if spec.isolation == "unisolated":  # allowed in so many words: take what there is
-            stack.enter_context(contextlib.suppress(OSError))
+    if not jail.is_namespace and os.geteuid() == 0:
+        kernel.give_up_capabilities()
+    may_fail = (OSError,) if spec.isolation == "unisolated" else ()  # allowed in so many words: take what there is
+    with contextlib.suppress(*may_fail):
         _close_files(spec, jail)
+    with contextlib.suppress(*may_fail):
         seccomp.install(may_start_processes=jail.is_namespace)
 
 

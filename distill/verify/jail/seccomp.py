@@ -26,6 +26,7 @@ ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 CLONE_THREAD, CLONE_ANY_NAMESPACE = 0x00010000, 0x7E020000
 F_SETOWN, F_SETOWN_EX = 8, 15
+FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR = 0x40086602, 0x401C5820
 
 DENIED: dict[str, tuple[int | None, int | None]] = {
     "socket": (41, 198), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
@@ -53,7 +54,7 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
 NEW_PROCESS = {"fork": (57, None), "vfork": (58, None)}
 SIGNALS = {"kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131)}
 QUEUED_SIGNALS = {"rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240)}
-CLONE, CLONE3, FCNTL, LIMITS = (56, 220), (435, 435), (72, 25), (302, 261)
+CLONE, CLONE3, FCNTL, IOCTL, LIMITS = (56, 220), (435, 435), (72, 25), (16, 29), (302, 261)
 
 
 class _Instruction(ctypes.Structure):
@@ -84,6 +85,8 @@ def instructions(machine: str, *, may_start_processes: bool, own_process_id: int
     program += _answer(CLONE3[column], errno.ENOSYS)
     program += _answer_if(FCNTL[column], 1, JUMP_EQUAL, F_SETOWN)
     program += _answer_if(FCNTL[column], 1, JUMP_EQUAL, F_SETOWN_EX)
+    program += _answer_if(IOCTL[column], 1, JUMP_EQUAL, FS_IOC_SETFLAGS)
+    program += _answer_if(IOCTL[column], 1, JUMP_EQUAL, FS_IOC_FSSETXATTR)
     program += _answer_if(CLONE[column], 0, JUMP_ANY_BIT, CLONE_ANY_NAMESPACE)
     if not may_start_processes:
         program += _answer_unless(CLONE[column], 0, JUMP_ANY_BIT, CLONE_THREAD)
