@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from itertools import islice
 from typing import Any
 
-LONGEST_MESSAGE_BYTES = 64 * 1024**2
+LONGEST_MESSAGE_BYTES = 16 * 1024**2
 MOST_ITEMS = 1_000_000
 
 Other = Callable[[Any], Any]
