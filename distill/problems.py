@@ -19,11 +19,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from distill.choices import gold_letter, read_choices, with_choices
 from distill.errors import InfrastructureError, ProblemError, did_you_mean
 from distill.records import Problem, stable_hash
+from distill.testcases import read_tests
 
 GYM_LICENCE = "Apache-2.0"  # reasoning-gym's own; its generated questions carry no other
-VERIFIERS_OF_ROWS = ("math", "exact")
+VERIFIERS_OF_ROWS = ("math", "exact", "code", "choice")
+
+COLUMNS = ("prompt", "answer", "tests", "entry_point", "choices", "id")
+COLUMNS_OF_VERIFIER = {"code": ("tests",)}
+"""What a row must have besides its prompt; others need an answer."""
 
 Row = Mapping[str, Any]
 
@@ -135,11 +141,11 @@ def _load_jsonl(spec: dict[str, Any], base_dir: Path) -> list[Problem]:
     _check_keys(
         spec,
         where,
-        required=("path", "prompt", "answer", "domain", "licence", "verifier"),
-        optional=("id", "family", "limit", "instruction", "answer_after"),
+        required=("path", "prompt", "domain", "licence", "verifier"),
+        optional=("answer", "tests", "entry_point", "choices", "id", "family", "limit", "instruction", "answer_after"),
     )
     path = base_dir / spec["path"]
-    columns = {name: spec[name] for name in ("prompt", "answer", "id") if spec.get(name)}
+    columns = {name: spec[name] for name in COLUMNS if spec.get(name)}
     return _from_rows(_jsonl_rows(path), spec, columns, where=str(path), name=path.stem)
 
 
@@ -169,7 +175,7 @@ def _load_dataset(spec: dict[str, Any], base_dir: Path) -> list[Problem]:
         optional=("config", "split", "revision", "data_files", "family", "limit", "instruction", "answer_after"),
     )
     columns = dict(spec["columns"])
-    _check_keys(columns, f"{where}: columns", required=("prompt", "answer"), optional=("id",))
+    _check_keys(columns, f"{where}: columns", required=("prompt",), optional=COLUMNS)
     name = str(spec["name"])
     rows = _dataset_rows(name, spec, base_dir)
     return _from_rows(rows, spec, columns, where=f"dataset {name}", name=Path(name).name)
@@ -218,6 +224,10 @@ def _from_rows(
 ) -> list[Problem]:
     if spec["verifier"] not in VERIFIERS_OF_ROWS:
         raise _unknown(f"{where}: verifier", spec["verifier"], VERIFIERS_OF_ROWS)
+    needed = COLUMNS_OF_VERIFIER.get(spec["verifier"], ("answer",))
+    if missing := [name for name in needed if not columns.get(name)]:
+        raise ProblemError(f"{where}: missing {', '.join(missing)}, which verifier {spec['verifier']} needs.")
+    columns = {name: column for name, column in columns.items() if column}
     limit = _whole(spec, "limit", where, minimum=1) if spec.get("limit") is not None else None
     problems: list[Problem] = []
     for number, row in enumerate(rows):
@@ -231,29 +241,49 @@ def _from_row(row: Row, spec: dict[str, Any], columns: dict[str, str], *, where:
     for column in columns.values():
         if column not in row:
             raise _unknown(f"{where}: column", column, row)
-    asked, gold = row[columns["prompt"]], row[columns["answer"]]
+    asked = row[columns["prompt"]]
     if not isinstance(asked, str) or not asked.strip():
         raise ProblemError(f"{where}: column '{columns['prompt']}': expected text, found {asked!r}.")
-    if isinstance(gold, bool) or not isinstance(gold, (str, int, float)) or not str(gold).strip():
-        raise ProblemError(f"{where}: column '{columns['answer']}': expected text or a number, found {gold!r}.")
-    if (marker := spec.get("answer_after")) is not None:
-        _, found, gold = str(gold).rpartition(marker)
-        gold = gold.strip()
-        if not found or not gold:
-            raise ProblemError(f"{where}: column '{columns['answer']}': nothing follows answer_after '{marker}' in it.")
+    gold = _gold(row[columns["answer"]], spec, columns["answer"], where) if "answer" in columns else None
+    asked, gold, meta = _means(asked, gold, row, spec, columns, where)
     prompt, extra = _with_instruction(asked, spec)
-    content = f"{name}-{stable_hash(name, prompt, str(gold), length=16)}"
+    content = f"{name}-{stable_hash(name, prompt, str(gold), *([meta] if meta else []), length=16)}"
     return Problem(
         id=str(row[columns["id"]]) if "id" in columns else content,
         prompt=prompt,
-        answer=str(gold),
+        answer=None if gold is None else str(gold),
         verifier=spec["verifier"],
         family=spec.get("family") or name,
         domain=spec["domain"],
         source=f"{name}@{spec['revision']}" if spec.get("revision") else name,
         licence=spec["licence"],
-        meta=extra,
+        meta={**extra, **meta},
     )
+
+
+def _gold(gold: Any, spec: Row, column: str, where: str) -> Any:
+    if isinstance(gold, bool) or not isinstance(gold, (str, int, float)) or not str(gold).strip():
+        raise ProblemError(f"{where}: column '{column}': expected text or a number, found {gold!r}.")
+    if (marker := spec.get("answer_after")) is not None:
+        _, found, gold = str(gold).rpartition(marker)
+        gold = gold.strip()
+        if not found or not gold:
+            raise ProblemError(f"{where}: column '{column}': nothing follows answer_after '{marker}' in it.")
+    return gold
+
+
+def _means(
+    asked: str, gold: Any, row: Row, spec: Row, columns: Mapping[str, str], where: str
+) -> tuple[str, Any, dict[str, Any]]:
+    """(question, gold, meta) of verifiers that need more than an answer: a program's tests, a question's options."""
+    if spec["verifier"] == "code":
+        function = row[columns["entry_point"]] if "entry_point" in columns else None
+        return asked, gold, {"tests": read_tests(to_json_clean(row[columns["tests"]]), function=function, where=where)}
+    if spec["verifier"] == "choice":
+        choices = read_choices(row[columns["choices"]], where=where) if "choices" in columns else None
+        letter = gold_letter(gold, choices, where=where)
+        return (with_choices(asked, choices[0]), letter, {"choices": choices[0]}) if choices else (asked, letter, {})
+    return asked, gold, {}
 
 
 _LOADERS: dict[str, Callable[[dict[str, Any], Path], list[Problem]]] = {

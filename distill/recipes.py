@@ -38,18 +38,23 @@ class GymSource(Strict):
 
 
 class JsonlSource(Strict):
-    """Problems in a JSONL file, its path relative to the recipe; `prompt`, `answer` and `id` are column names.
+    """Problems in a JSONL file, its path relative to the recipe; `prompt` to `id` are column names.
 
-    `answer_after` is a marker in the answer column that the gold answer follows (GSM8K: `####`).
+    Verifier code needs `tests` (forms: distill/testcases.py) and may need `entry_point`, the function's name; choice
+    takes `choices`; all others need `answer`. `answer_after` is a marker in the answer column that the gold answer
+    follows (GSM8K: `####`).
     """
 
     path: str
     prompt: str
-    answer: str
+    answer: str | None = None
+    tests: str | None = None
+    entry_point: str | None = None
+    choices: str | None = None
     id: str | None = None
     domain: str
     licence: str
-    verifier: Literal["math", "exact"]
+    verifier: Literal["math", "exact", "code", "choice"]
     family: str | None = None
     limit: Count | None = None
     instruction: str | None = None
@@ -58,7 +63,10 @@ class JsonlSource(Strict):
 
 class DatasetColumns(Strict):
     prompt: str
-    answer: str
+    answer: str | None = None
+    tests: str | None = None
+    entry_point: str | None = None
+    choices: str | None = None
     id: str | None = None
 
 
@@ -73,7 +81,7 @@ class DatasetSource(Strict):
     columns: DatasetColumns
     domain: str
     licence: str
-    verifier: Literal["math", "exact"]
+    verifier: Literal["math", "exact", "code", "choice"]
     family: str | None = None
     limit: Count | None = None
     instruction: str | None = None

@@ -141,7 +141,7 @@ def test_instruction_is_in_the_prompt_and_not_in_the_question(rows_file: Path) -
     ("fields", "message"),
     [
         ({"prompt": "problm"}, r"row 0: column: unknown 'problm'; did you mean 'problem'"),
-        ({"verifier": "gym"}, "verifier: unknown 'gym'; known: math, exact"),
+        ({"verifier": "gym"}, "verifier: unknown 'gym'; known: math, exact, code, choice"),
         ({"promt": "x"}, "did you mean 'prompt'"),
         ({"licence": None}, "missing licence"),
         ({"limit": 0}, "limit: expected a whole number of at least 1"),

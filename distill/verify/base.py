@@ -10,6 +10,7 @@ Not covered: time limits; a verifier may hang on what a model wrote (`pool.py`).
 from __future__ import annotations
 
 import pkgutil
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +22,29 @@ from distill.records import Outcome, Problem, Sample, Verdict
 FULL_SCORE = 1.0
 """Only this is correct. Not "nearly 1": reasoning-gym's partial credit comes as near as 0.9999999999999999."""
 
-_NOT_VERIFIERS = frozenset({"base", "extract", "pool", "worker"})
+_MECHANISMS = (
+    "code_functions",
+    "code_output",
+    "base",
+    "extract",
+    "functions",
+    "jail",
+    "pool",
+    "sandbox",
+    "sandbox_capabilities",
+    "sandbox_watch",
+    "worker",
+)
+_NOT_VERIFIERS = frozenset(_MECHANISMS)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a verifier may say instead of a bare score, where it can name the reason."""
+
+    outcome: Outcome
+    score: float
+    detail: str = ""
 
 
 class Verifier(Protocol):
@@ -36,8 +59,11 @@ class Verifier(Protocol):
     def extract(self, problem: Problem, answer: str) -> str | None:
         """The final answer in the text after the reasoning, or None."""
 
-    def score(self, problem: Problem, extracted: str) -> float:
-        """How right it is, in [0, 1]. May raise, or hang, on what a model wrote."""
+    def score(self, problem: Problem, extracted: str) -> float | Judgement:
+        """How right it is, in [0, 1], or a whole judgement. May raise, or hang, on what a model wrote.
+
+        A file may also have `is_closed(answer, extracted)`, as below, where its answers do not stand in a box.
+        """
 
 
 def verifier_names() -> list[str]:
@@ -68,7 +94,8 @@ def verify(problem: Problem, sample: Sample) -> Verdict:
     try:
         checker.prepare(problem)
         extracted = checker.extract(problem, sample.answer)
-        if sample.finish_reason == "length" and not is_closed(sample.answer, extracted):
+        closed = getattr(checker, "is_closed", is_closed)
+        if sample.finish_reason == "length" and not closed(sample.answer, extracted):
             detail = "no token left to finish the answer"
             return verdict(problem, sample, "truncated", extracted=extracted, detail=detail)
         if extracted is None:
@@ -82,6 +109,8 @@ def verify(problem: Problem, sample: Sample) -> Verdict:
         ) from error
     except Exception as error:
         return verdict(problem, sample, "error", detail=f"{type(error).__name__}: {error}"[:500])
+    if isinstance(score, Judgement):
+        return verdict(problem, sample, score.outcome, score=score.score, extracted=extracted, detail=score.detail)
     outcome: Outcome = "correct" if score == FULL_SCORE else "wrong"
     return verdict(problem, sample, outcome, score=score, extracted=extracted)
 

@@ -2,7 +2,7 @@ r"""Finds the final answer in the text after the reasoning, and strips what LaTe
 
 In order: the last closed `\boxed{...}` that holds something; what follows the last "answer is" or "Answer:"; the whole
 text where it is one line (a model that answers directly). A box without braces, or an empty one ("put it in \boxed{}"),
-is no answer and hides none. Not covered: `<answer>` tags, multiple-choice letters.
+is no answer and hides none. Not covered: `<answer>` tags, multiple-choice letters (`choice.py`).
 """
 
 from __future__ import annotations

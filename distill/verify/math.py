@@ -6,7 +6,7 @@ of letters). Two numbers that Math-Verify calls equal must also agree to `RELATI
 decimals and so takes 1/2004! for 1/2006!.
 
 Math-Verify's own limits need SIGALRM in a main thread, so they are off here. Not covered: time limits (`pool.py`),
-without which 10^{10^{10}} hangs; proofs; multiple choice.
+without which 10^{10^{10}} hangs; proofs; multiple choice (`choice.py`).
 """
 
 from __future__ import annotations

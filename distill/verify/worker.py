@@ -5,7 +5,7 @@ notebook, a command line), and a caller needs no `if __name__` guard.
 
 For each item it says "started" once libraries are loaded, so that loading does not count against the limit, then
 "done". A kernel timer ends it shortly after the limit even if the parent is gone.
-Not covered: a sandbox for model-written code.
+Not covered: model-written code, which a verifier hands to `sandbox.py`.
 """
 
 from __future__ import annotations
