@@ -144,8 +144,9 @@ def start_server():
 
 
 @pytest.fixture
-def open_endpoint():
+def open_endpoint(monkeypatch):
     """An endpoint engine over servers, impatient by default."""
+    monkeypatch.setattr("distill.engines.endpoint_retry.FIRST_BACKOFF_SECONDS", 0.05)
     from distill.engines.endpoint import EndpointEngine
     from distill.recipes import Endpoint
 

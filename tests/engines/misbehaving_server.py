@@ -56,9 +56,7 @@ class Reply:
         await self.writer.drain()
 
     def start(self) -> None:
-        self.writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
+        self.writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
 
     async def raw(self, data: bytes) -> None:
         self.writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
@@ -113,7 +111,9 @@ async def chat(reply: Reply, body: dict[str, Any], key: str) -> None:
         return
     for field in SETTINGS["refuse_fields"]:
         if field in body:
-            await reply.whole(400, {"error": {"message": f"Unsupported parameter: '{field}'. Use {field_instead(field)}"}})
+            message = f"Unsupported parameter: '{field}'. Use {field_instead(field)}"
+            await reply.whole(400, {"error": {"message": message}})
+
             return
     headers = {} if SETTINGS["retry_after"] is None else {"Retry-After": SETTINGS["retry_after"]}
     is_full = SETTINGS["cap"] is not None and STATS["in_flight"] >= SETTINGS["cap"]
