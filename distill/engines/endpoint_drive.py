@@ -164,19 +164,19 @@ class Driver:
 
     async def _attempt(self, replica: Replica, request: SampleRequest, body: dict[str, Any]) -> Drawn | EndpointFailure:
         """One request to one replica, whose slot is given back whatever happens."""
-        sent_at, was_accepted = time.monotonic(), False
+        sent_at, send, was_accepted = time.monotonic(), replica.load.sent(), False
 
         def accepted() -> None:
             nonlocal was_accepted
             was_accepted = True
-            self._pool.accepted(replica, sent_at)
+            self._pool.accepted(replica)
 
         try:
             completion = await self._client.complete(replica.url, body, accepted)
             self._pool.finished(replica)
             return Drawn(request, completion, time.monotonic() - sent_at)
         except EndpointFailure as failure:
-            self._pool.failed(replica, failure, sent_at)
+            self._pool.failed(replica, failure, send)
             return failure
         finally:
             if was_accepted:

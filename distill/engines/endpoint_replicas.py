@@ -2,7 +2,7 @@
 
     pool = ReplicaPool(urls, ceiling=512)
     replica = await pool.acquire()      # waits for a free slot
-    pool.accepted(replica, sent_at); pool.failed(replica, failure, sent_at); pool.release(replica)
+    send = replica.load.sent(); pool.accepted(replica); pool.failed(replica, failure, send); pool.release(replica)
 
 A replica dies of a refused connection, or of `FAILURES_TO_DIE` failures in a row (resets, stalls, 5xx); it is asked for
 `/models` with growing pauses and comes back with its first answer. Nothing here waits while another replica could work.
@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
-from distill.engines.endpoint_load import LoadLimit
+from distill.engines.endpoint_load import LoadLimit, Send
 from distill.engines.endpoint_retry import REFUSALS, EndpointFailure
 
 FAILURES_TO_DIE = 8
@@ -88,10 +88,9 @@ class ReplicaPool:
                 replica.open += 1
                 place.set_result(replica)
 
-    def accepted(self, replica: Replica, sent_at: float) -> None:
+    def accepted(self, replica: Replica) -> None:
         """The server took the request: HTTP 200, text to come."""
         replica.running += 1
-        replica.load.accepted(sent_at)
         self.last_progress = self._clock()
 
     def ended(self, replica: Replica) -> None:
@@ -104,10 +103,10 @@ class ReplicaPool:
         replica.failures_in_a_row, replica.probe_seconds = 0, FIRST_PROBE_SECONDS
         replica.completed += 1
 
-    def failed(self, replica: Replica, failure: EndpointFailure, sent_at: float) -> None:
+    def failed(self, replica: Replica, failure: EndpointFailure, send: Send) -> None:
         now = self._clock()
         if failure.kind in REFUSALS:
-            replica.load.refused(now, sent_at=sent_at, running=replica.running, retry_after=failure.retry_after)
+            replica.load.refused(send, now, running=replica.running, retry_after=failure.retry_after)
         if failure.kind in _COUNTED:
             replica.failures_in_a_row += 1
         if failure.kind == "unreachable" or replica.failures_in_a_row >= FAILURES_TO_DIE:

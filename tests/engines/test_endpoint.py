@@ -116,22 +116,23 @@ def test_2000_in_flight(start_server, open_endpoint, ask):
     assert len({sample.key for sample in samples}) == len(samples) == 3000
     stats = server.stats()
     assert stats["most"] >= 1800
-    assert set(stats["by_request"].values()) == {1} or max(stats["by_request"].values()) == 2  # the probe asks twice
+    assert sorted(stats["by_request"].values()) == [1] * 3000 + [3]  # each once; the probe's question three times
 
 
 def test_slots_stay_full_under_heavy_tailed_lengths(start_server, open_endpoint, ask):
-    """3 % take thirty times as long; while requests wait, the server itself must have nearly all slots busy."""
-    server = start_server(seconds=0.1, tail_share=0.03, tail_seconds=3.0)
+    """3 % take ten times as long; while requests wait, the server itself must have nearly all slots busy."""
+    server = start_server(seconds=0.5, tail_share=0.03, tail_seconds=5.0)
     engine = open_endpoint(server, max_in_flight=50, first_token_seconds=60.0)
     before, started = server.stats()["area"], time.monotonic()
     samples, filled = 0, None
-    for sample in engine.sample(ask([f"{at}+1" for at in range(1200)])):
+    for sample in engine.sample(ask([f"{at}+1" for at in range(600)])):
         samples += sample is not None
-        if samples == 1100 and filled is None:
+        if samples == 500 and filled is None:
             filled = (server.stats()["area"] - before) / (50 * (time.monotonic() - started))
-    assert samples == 1200
+    assert samples == 600
     assert filled is not None
-    assert filled > 0.85, filled  # as the server saw it, request building and this busy machine included
+    print(f"slots filled: {filled:.1%}")
+    assert filled > 0.85  # as the server saw it, request building and this busy machine included
     assert engine.report()["slot_occupancy"] > 0.95
 
 

@@ -9,28 +9,28 @@ from distill.engines.endpoint_load import WINDOW, LoadLimit
 
 
 def test_noise_leaves_the_limit_alone():
+    """In waves, whose refusals come back before all else."""
     chance, limit = random.Random(1), LoadLimit(100)
-    for at in range(5000):
-        if chance.random() < 0.1:
-            limit.refused(at, sent_at=at - 0.01, running=90, retry_after=1.0)
-        else:
-            limit.accepted(at - 0.01)
-    assert (limit.limit, limit.falls, limit.is_paused(5000)) == (100, 0, False)
+    for wave in range(200):
+        sends = [limit.sent() for _ in range(100)]
+        for send in sends:
+            if chance.random() < 0.1:
+                limit.refused(send, wave, running=90, retry_after=1.0)
+    assert (limit.limit, limit.falls, limit.is_paused(200)) == (100, 0, False)
 
 
 def test_a_full_server_lowers_the_limit_to_what_it_runs():
     limit = LoadLimit(200)
-    for _ in range(60):
-        limit.accepted(1.0)
-    for at in range(140):  # the rest of one burst, all sent at the same time: one fall
-        limit.refused(2.0 + at / 1000, sent_at=1.0, running=60, retry_after=None)
+    burst = [limit.sent() for _ in range(200)]
+    for send in burst[60:]:  # one burst, one fall
+        limit.refused(send, 2.0, running=60, retry_after=None)
     assert (limit.limit, limit.falls) == (60, 1)
 
 
 def test_a_fall_is_bounded_and_the_limit_comes_back():
     limit = LoadLimit(100, step_seconds=2.0)
-    for _ in range(WINDOW):
-        limit.refused(10.0, sent_at=9.0, running=0, retry_after=3.0)
+    for send in [limit.sent() for _ in range(WINDOW)]:
+        limit.refused(send, 10.0, running=0, retry_after=3.0)
     assert limit.limit == 25
     assert limit.is_paused(12.9)
     assert not limit.is_paused(13.1)
@@ -45,7 +45,7 @@ def test_a_fall_is_bounded_and_the_limit_comes_back():
 def test_one_request_at_a_time_is_the_least():
     limit = LoadLimit(2)
     for at in range(100):
-        limit.refused(at, sent_at=at, running=0, retry_after=None)
+        limit.refused(limit.sent(), at, running=0, retry_after=None)
     assert limit.limit == 1
 
 
