@@ -168,6 +168,7 @@ class Run:
             settings=self.recipe.endpoint,
             params=sampling_params(self.recipe.harvest),
             price=card.price,
+            question=self.train_problems[0].prompt,
         )
         for report in engine.probes:
             print(report, file=sys.stderr, flush=True)

@@ -24,7 +24,7 @@ from distill.cards import ReasoningFormat, TokenPrice
 from distill.engines.endpoint_dialect import RESERVED, Dialect
 from distill.engines.endpoint_drive import Drawn, Driver, NotDrawn
 from distill.engines.endpoint_http import EndpointClient, normal_url
-from distill.engines.endpoint_probe import ProbeReport, probe, served_model
+from distill.engines.endpoint_probe import QUESTION, ProbeReport, probe, served_model
 from distill.engines.endpoint_stream import thought_and_answer
 from distill.errors import ConfigError, InfrastructureError, TeacherError
 from distill.recipes import Endpoint
@@ -71,17 +71,18 @@ class EndpointEngine:
         params: SamplingParams | None,
         price: TokenPrice | None = None,
         require_reasoning: bool = True,
+        question: str = QUESTION,
     ) -> EndpointEngine:
         """Probe every address and make the engine.
 
-        `served` is the name to ask the servers for; None takes `card_model` where it is served, or the only one. Its
-        probes use `params`. Raises: ConfigError, TeacherError (exit 2), InfrastructureError (exit 6).
+        `served` is the name to ask the servers for; None takes `card_model` where it is served, or the only one. The
+        probes ask `question` with `params`. Raises: ConfigError, TeacherError (exit 2), InfrastructureError (exit 6).
         """
         urls = list(dict.fromkeys(normal_url(url) for url in base_urls))
         if clash := sorted(set(settings.extra_body) & set(RESERVED)):
             raise ConfigError(f"endpoint.extra_body: {', '.join(clash)}: distill sets this itself; remove it.")
         drawn_as = params or SamplingParams(0.6, 0.95, 1024)
-        probing = _probe_all(urls, served, card_model, settings, drawn_as, reasoning, require_reasoning)
+        probing = _probe_all(urls, served, card_model, settings, drawn_as, reasoning, require_reasoning, question)
         reports, dialect = asyncio.run(probing)
         engine = cls(reports, dialect, settings, name=name or dialect.model, reasoning=reasoning, price=price)
         if params is not None:
@@ -207,6 +208,7 @@ async def _probe_all(
     params: SamplingParams,
     reasoning: ReasoningFormat,
     require_reasoning: bool,
+    question: str,
 ) -> tuple[list[ProbeReport], Dialect]:
     """All reports, and one dialect that every replica takes."""
     reports: list[ProbeReport] = []
@@ -221,6 +223,7 @@ async def _probe_all(
                 settings,
                 params,
                 reasoning,
+                question=question,
                 context_tokens=context,
                 require_reasoning=require_reasoning,
             )

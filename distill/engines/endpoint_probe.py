@@ -1,13 +1,14 @@
 """Pre-flight: what an endpoint can do, asked with a few short requests before anything is spent on it.
 
-    report = await probe(client, url, dialect, reasoning, max_new_tokens=32768, require_reasoning=True)
+    report, dialect = await probe(client, url, dialect, settings, params, reasoning, question=problem.prompt, ...)
     print(report)
 
 A streamed request shows the reasoning field, the closed tag, usage and log-probabilities; the same request again shows
 whether the seed is honoured (an equal text proves it only in so far as the text is long); one with n=2 shows whether
 that is supported; `/models` shows the context length. Settings that a server refuses are left out (`seed`,
 `stream_options`) or renamed (`max_completion_tokens`). It refuses where reasoning would be lost: none came, tokens were
-counted that never came, or nothing marks where the thought ends.
+counted that never came, or nothing marks where the thought ends, in three samples of three. A harvest asks one of its
+own problems, since a small model may think of nothing else.
 Not covered: whether the server has the weights that its name says.
 """
 
@@ -29,6 +30,7 @@ from distill.records import SamplingParams
 QUESTION = "What is 23 * 45? Think step by step, then give the final answer within \\boxed{}."
 MOST_PROBE_TOKENS = 2048
 SEED = 20261123
+TRIES_FOR_REASONING = 3
 HIDDEN_TOKENS = 64  # so many more tokens counted than pieces received cannot be several tokens in a piece
 CONTEXT_FIELDS = ("max_model_len", "context_length", "max_context_length", "context_window")
 
@@ -86,6 +88,7 @@ async def probe(
     params: SamplingParams,
     reasoning: ReasoningFormat,
     *,
+    question: str,
     context_tokens: int | None,
     require_reasoning: bool,
 ) -> tuple[ProbeReport, Dialect]:
@@ -93,12 +96,16 @@ async def probe(
     longest = min(MOST_PROBE_TOKENS, params.max_new_tokens, (context_tokens or 8192) // 2)
     short = replace(params, max_new_tokens=longest)
     asked = settings.model_copy(update={"top_logprobs": settings.top_logprobs or 1})
-    first, dialect = await _first(client, url, dialect, asked, short)
-    if require_reasoning:
-        _refuse_lost_reasoning(url, first, reasoning)
-    again = await _try(client, url, dialect.body(QUESTION, short, SEED, asked)) if dialect.takes_seed else None
+    seed = SEED
+    first, dialect = await _first(client, url, dialect, asked, short, question, seed)
+    while require_reasoning and (lost := _lost_reasoning(first, reasoning)):
+        if seed == SEED + TRIES_FOR_REASONING - 1:
+            raise TeacherError(f"{url}: reasoning would be lost: {lost}")
+        seed += 1  # a model may skip its thought, or fail to close it, once
+        first, dialect = await _first(client, url, dialect, asked, short, question, seed)
+    again = await _try(client, url, dialect.body(question, short, seed, asked)) if dialect.takes_seed else None
     is_same = None if again is None else _texts(first) == _texts(again)
-    tiny = dialect.body(QUESTION, replace(params, max_new_tokens=min(8, longest)), SEED, settings)
+    tiny = dialect.body(question, replace(params, max_new_tokens=min(8, longest)), seed, settings)
     report = ProbeReport(
         url=url,
         model=dialect.model,
@@ -116,13 +123,19 @@ async def probe(
 
 
 async def _first(
-    client: EndpointClient, url: str, dialect: Dialect, settings: Endpoint, params: SamplingParams
+    client: EndpointClient,
+    url: str,
+    dialect: Dialect,
+    settings: Endpoint,
+    params: SamplingParams,
+    question: str,
+    seed: int,
 ) -> tuple[Completion, Dialect]:
-    """The first completion; what the server does not take is left out, what is broken is asked again."""
+    """A completion; what the server does not take is left out, what is broken is asked again."""
     tries = settings.max_attempts
     while True:
         try:
-            return await client.complete(url, dialect.body(QUESTION, params, SEED, settings)), dialect
+            return await client.complete(url, dialect.body(question, params, seed, settings)), dialect
         except EndpointFailure as failure:
             if (simpler := dialect.without(failure)) is not None:
                 dialect = simpler
@@ -171,29 +184,30 @@ def _closed(completion: Completion, reasoning: ReasoningFormat) -> bool | None:
     return thought is not None
 
 
-def _refuse_lost_reasoning(url: str, completion: Completion, reasoning: ReasoningFormat) -> None:
+def _lost_reasoning(completion: Completion, reasoning: ReasoningFormat) -> str | None:
+    """How this completion's reasoning was lost, and what to do; None where it was not."""
     where, cut = _where(completion, reasoning), completion.finish_reason == "length"
     hidden = (completion.completion_tokens or 0) - completion.num_pieces
     counted = completion.reasoning_tokens or 0
     if where is None and (counted or (hidden > HIDDEN_TOKENS and hidden > 16 * completion.num_pieces)):
-        lost = counted or hidden
-        raise TeacherError(
-            f"{url}: reasoning would be lost: the server counted {lost} tokens that it did not send. Allow it to send "
-            "`reasoning` or `reasoning_content`, or serve the model without a filter."
+        return (
+            f"the server counted {counted or hidden} tokens that it did not send. Allow it to send `reasoning` or "
+            "`reasoning_content`, or serve the model without a filter."
         )
     if where is None and cut and reasoning.opened_by_prompt:
-        return  # a thought that the prompt opened and the limit cut
+        return None  # a thought that the prompt opened and the limit cut
     if where is None:
-        raise TeacherError(
-            f"{url}: reasoning would be lost: no `reasoning`, no `reasoning_content`, no {reasoning.close_marker} "
-            f"in the text of {completion.num_pieces} pieces. Start the server with its reasoning parser, or switch "
-            "thinking on with --set endpoint.extra_body."
+        return (
+            f"no `reasoning`, no `reasoning_content`, no {reasoning.close_marker} in the text of "
+            f"{completion.num_pieces} pieces. Start the server with its reasoning parser, or switch thinking on with "
+            "--set endpoint.extra_body."
         )
     if _closed(completion, reasoning) is False:
-        raise TeacherError(
-            f"{url}: reasoning would be lost: {reasoning.open_marker} came and {reasoning.close_marker} did not, "
-            "though the model stopped. The server strips it (skip_special_tokens); start its reasoning parser."
+        return (
+            f"{reasoning.open_marker} came and {reasoning.close_marker} did not, though the model stopped. The server "
+            "may strip it (skip_special_tokens): start it with its reasoning parser."
         )
+    return None
 
 
 def refusal(url: str, failure: EndpointFailure) -> TeacherError | InfrastructureError:

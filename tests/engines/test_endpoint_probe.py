@@ -51,7 +51,7 @@ def test_reasoning_that_would_be_lost_is_refused(start_server, open_endpoint, st
     with pytest.raises(TeacherError, match=message) as caught:
         open_endpoint(server)
     assert caught.value.exit_code == 2
-    assert server.stats()["requests"] == 1
+    assert server.stats()["requests"] == 3  # a model may fail to think once
 
 
 def test_a_model_that_need_not_reason(start_server, open_endpoint, ask):
