@@ -30,6 +30,7 @@ from distill.recipes import Endpoint
 CONNECT_SECONDS = 30.0
 QUICK_SECONDS = 30.0  # for /models
 MOST_ERROR_BYTES = 65536
+MOST_CHARACTERS_SHOWN = 300
 SHORTEST_KEY_BLOTTED = 8  # "EMPTY" and "none" are what people write where a server wants any key
 
 
@@ -123,14 +124,13 @@ class EndpointClient:
         return text
 
     def _blotted(self, failure: EndpointFailure) -> EndpointFailure:
-        return EndpointFailure(
-            failure.kind, self.without_key(failure.detail), retry_after=failure.retry_after, status=failure.status
-        )
+        detail = self.without_key(failure.detail)[:MOST_CHARACTERS_SHOWN]
+        return EndpointFailure(failure.kind, detail, retry_after=failure.retry_after, status=failure.status)
 
 
 def _of_transport(error: Exception) -> EndpointFailure:
     """The failure that an exception of aiohttp means; the order follows its class tree."""
-    detail = " ".join(f"{type(error).__name__}: {error}".split())[:200].encode("ascii", "replace").decode()
+    detail = " ".join(f"{type(error).__name__}: {error}".split()).encode("ascii", "replace").decode()
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return EndpointFailure("unreachable", detail)
     if isinstance(error, aiohttp.ClientPayloadError):

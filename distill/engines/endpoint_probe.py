@@ -213,7 +213,9 @@ def _lost_reasoning(completion: Completion, reasoning: ReasoningFormat) -> str |
 def refusal(url: str, failure: EndpointFailure) -> TeacherError | InfrastructureError:
     """The error that a failure before the start becomes."""
     if failure.kind == "unauthorised":
-        return InfrastructureError(f"{url}: {failure.detail}. Set the key in DISTILL_API_KEY.")
+        return InfrastructureError(
+            f"{url}: {failure.detail}. Set the key in DISTILL_API_KEY, or in what endpoint.api_key_env names."
+        )
     if failure.kind in ("rejected", "not_found", "redirected"):
         return TeacherError(f"{url}: {failure.detail}. Check --base-url and --model.")
     return InfrastructureError(f"{url}: {failure}. Nothing was spent; start the server or wait, and run this again.")

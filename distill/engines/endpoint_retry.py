@@ -41,7 +41,6 @@ ACTIONS: dict[str, Action] = {
 }
 REFUSALS = ("rate_limited", "overloaded")
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, LONGEST_RETRY_AFTER_SECONDS = 0.5, 30.0, 300.0
-MOST_CHARACTERS_SHOWN = 300
 
 _BY_STATUS = {
     401: "unauthorised", 402: "out_of_budget", 403: "unauthorised", 404: "not_found", 405: "not_found",
@@ -81,7 +80,10 @@ def of_error_event(error: Any) -> EndpointFailure:
 
 
 def message_of(body: str) -> str:
-    """The error message in a body, on one ASCII line; whatever is there where the body is no JSON."""
+    """The error message in a body, on one ASCII line; whatever is there where the body is no JSON.
+
+    At full length: the client shortens it once the key is blotted out, lest half a key be left at the cut.
+    """
     try:
         data = json.loads(body)
         error = data.get("error", data) if isinstance(data, dict) else data
@@ -89,7 +91,7 @@ def message_of(body: str) -> str:
     except ValueError:
         text = body
     line = " ".join(str(text).split())
-    return line.encode("ascii", "replace").decode()[:MOST_CHARACTERS_SHOWN] or "no message"
+    return line.encode("ascii", "replace").decode() or "no message"
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

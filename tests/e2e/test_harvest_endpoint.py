@@ -82,6 +82,15 @@ def test_kill_9_and_run_again(distill, query, start, harvest_of, tmp_path):
     assert query(tmp_path / "run", "SELECT count(*), count(DISTINCT sample_key) FROM verdicts") == [(120, 120)]
 
 
+def test_a_signal_stops_cleanly(distill, query, start, harvest_of, tmp_path):
+    command = harvest_of(60, start(seconds=0.25))
+    some = lambda: len(query(tmp_path / "run", "SELECT 1 FROM samples")) >= 8  # noqa: E731
+    code, err = distill.interrupt(some, signal.SIGTERM, *command)
+    assert code == 143, err
+    assert "error: interrupted; everything finished so far is saved" in err
+    assert "Traceback" not in err
+
+
 def test_faults_two_replicas_and_a_secret(distill, query, start, harvest_of, tmp_path, monkeypatch):
     """Through faults of every kind to the dataset; the key is in no file and in nothing that was printed."""
     monkeypatch.setenv("DISTILL_API_KEY", SECRET)

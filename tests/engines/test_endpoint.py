@@ -165,6 +165,17 @@ def test_a_key_that_expires_ends_the_run(start_server, open_endpoint, ask, monke
     assert "0815" not in str(caught.value)
 
 
+def test_no_half_of_a_key_at_the_cut_of_a_long_message(start_server, open_endpoint, ask, monkeypatch):
+    key = "sk-" + "x" * 290 + "-0815"
+    monkeypatch.setenv("DISTILL_API_KEY", key)
+    server = start_server(key=key)
+    engine = open_endpoint(server)
+    server.control(key="another")
+    with pytest.raises(InfrastructureError) as caught:
+        drawn(engine, ask(["1+1"]))
+    assert "xxx" not in str(caught.value)
+
+
 def test_a_key_in_a_completion_is_blotted_out(start_server, open_endpoint, ask, monkeypatch):
     monkeypatch.setenv("DISTILL_API_KEY", "sk-quite-secret-0815")
     (sample,) = drawn(open_endpoint(start_server(echo=True)), ask(["1+1"]))
