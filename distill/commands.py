@@ -16,9 +16,13 @@ from distill.errors import CatalogError, ConfigError
 from distill.run import Run, sampling_params
 
 if TYPE_CHECKING:
+    from distill.engines.base import Engine
+    from distill.engines.endpoint import EndpointEngine
     from distill.engines.local import LocalEngine
     from distill.evaluate.result import EvalResult
     from distill.gate.verdict import GateVerdict
+    from distill.recipes import Endpoint
+    from distill.records import SamplingParams
 
 R1_SAMPLING = {"samples_per_item": 1, "temperature": 0.6, "top_p": 0.95}
 
@@ -43,9 +47,15 @@ def run_command(recipe: str, out: Path, *, overrides: Sequence[str]) -> dict[str
 def harvest_command(
     recipe: str, out: Path, *, overrides: Sequence[str], base_urls: Sequence[str], model: str | None
 ) -> dict[str, Any]:
-    """Problems and harvest."""
-    _refuse_endpoints(base_urls)
-    run = Run.open(recipe, out, _with_model("teacher", model, overrides))
+    """Problems and harvest. With base URLs, `model` is the name the servers know, or a teacher card's."""
+    is_card = not base_urls or model in catalog.names("teachers")
+    run = Run.open(
+        recipe,
+        out,
+        _with_model("teacher", model, overrides) if is_card else overrides,
+        base_urls=base_urls,
+        served_model=None if is_card else model,
+    )
     counts = run.problems()
     summary = run.harvest()
     return {**summary.to_dict(), "problems": counts.counts, "summary": f"{counts}\n{summary}"}
@@ -69,11 +79,10 @@ def eval_command(
     target: str, out: Path, *, overrides: Sequence[str], model: str | None, base_url: str | None
 ) -> dict[str, Any]:
     """A recipe's evaluation of base, student (or --model in its place) and teacher; or a task with --model."""
-    _refuse_endpoints([base_url] if base_url else [])
     if not _is_recipe(target):
-        return _eval_task(target, out, model, overrides)
+        return _eval_task(target, out, model, overrides, base_url)
     run = Run.open(target, out, overrides)
-    results = run.evaluate(student=_engine_of(model) if model else None)
+    results = run.evaluate(student=_student_of(run, model, base_url))
     return {"evaluation": run.file.data["evaluation"], "summary": _evaluation_lines(results)}
 
 
@@ -81,14 +90,13 @@ def gate_command(
     target: str, out: Path, *, overrides: Sequence[str], model: str | None, base_url: str | None
 ) -> dict[str, Any]:
     """A recipe's gate, or a gate over OUT/eval; --model is evaluated first, in the student's place."""
-    _refuse_endpoints([base_url] if base_url else [])
     if _is_recipe(target):
         run = Run.open(target, out, overrides)
-        if model:
-            run.evaluate(student=_engine_of(model))
+        if model or base_url:
+            run.evaluate(student=_student_of(run, model, base_url))
         verdict = run.gate()
     else:
-        verdict = _judge(target, out, model, overrides)
+        verdict = _judge(target, out, model, overrides, base_url)
     return {**_verdict_fields(verdict), "summary": _verdict_line(verdict)}
 
 
@@ -105,26 +113,37 @@ def _tell(line: object) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _eval_task(task: str, out: Path, model: str | None, overrides: Sequence[str]) -> dict[str, Any]:
-    if model is None:
-        raise ConfigError(f"distill eval {task}: a task needs --model with a card's name or a checkpoint folder.")
-    result = _evaluate_model([task], out, model, overrides)
+def _eval_task(
+    task: str, out: Path, model: str | None, overrides: Sequence[str], base_url: str | None
+) -> dict[str, Any]:
+    if model is None and base_url is None:
+        raise ConfigError(
+            f"distill eval {task}: a task needs --model with a card's name or a checkpoint folder, or --base-url."
+        )
+    result = _evaluate_model([task], out, model, overrides, base_url=base_url)
     return {**result.to_dict(), "summary": _evaluation_lines({result.model: result})}
 
 
 def _evaluate_model(
-    tasks: list[str], out: Path, model: str, overrides: Sequence[str], like: EvalResult | None = None
+    tasks: list[str],
+    out: Path,
+    model: str | None,
+    overrides: Sequence[str],
+    like: EvalResult | None = None,
+    base_url: str | None = None,
 ) -> EvalResult:
     """Tasks on one model, saved as OUT/eval/student.json.
 
     Sampled as `like` was, else at R1's settings (arXiv 2501.12948, section 3), unless --set evaluation.X=Y says else.
     """
     from distill.evaluate.runner import evaluate
-    from distill.recipes import Evaluation
+    from distill.recipes import Endpoint, Evaluation
     from distill.store.ledger import Ledger
 
     with Ledger.open(out / "ledger.db", create=True) as ledger:  # first: a bad OUT is found before a model is loaded
-        engine = _engine_of(model)
+        given = apply_overrides({"evaluation": {}, "endpoint": {}}, overrides)
+        asking = parse(Endpoint, given["endpoint"], where="--set endpoint")
+        engine = _served_engine(model, base_url, asking) if base_url else _engine_of(str(model))
         defaults = {**R1_SAMPLING, "max_new_tokens": min(32768, engine.context_tokens // 2)}
         if like is not None:
             samples_per_item = min(task.samples_per_item for task in like.tasks.values())
@@ -143,6 +162,46 @@ def _evaluate_model(
     return result
 
 
+def _student_of(run: Run, model: str | None, base_url: str | None) -> Engine | None:
+    """What is measured in the place of the run's own student; None where nothing is given."""
+    if base_url:
+        return _served_engine(model, base_url, run.recipe.endpoint, sampling_params(run.recipe.evaluation))
+    return _engine_of(model) if model else None
+
+
+def _served_engine(
+    model: str | None, base_url: str, settings: Endpoint, params: SamplingParams | None = None
+) -> EndpointEngine:
+    """The engine of a served model; `model` is a card's name, the name the server knows, or None for its only one.
+
+    It need not reason: a base model is measured as it is.
+    """
+    from distill.cards import ReasoningFormat, load_student, load_teacher
+    from distill.engines.endpoint import EndpointEngine
+
+    reasoning = ReasoningFormat(open_marker="<think>", close_marker="</think>", opened_by_prompt=False)
+    name, card_model, served = None, "", model
+    if model in catalog.names("teachers"):
+        teacher = load_teacher(model)
+        name, card_model, served, reasoning = teacher.name, teacher.model, None, teacher.reasoning
+    elif model in catalog.names("students"):
+        student = load_student(model)
+        name, card_model, served = student.name, student.model, None
+    engine = EndpointEngine.open(
+        [base_url],
+        name=name,
+        served=served,
+        card_model=card_model,
+        reasoning=reasoning,
+        settings=settings,
+        params=params,
+        require_reasoning=False,
+    )
+    for report in engine.probes:
+        _tell(report)
+    return engine
+
+
 def _engine_of(model: str) -> LocalEngine:
     """A local engine for a card's name or a checkpoint folder."""
     from distill.cards import ReasoningFormat, load_student, load_teacher
@@ -158,7 +217,7 @@ def _engine_of(model: str) -> LocalEngine:
     return LocalEngine.open(student.model_location, name=student.name, reasoning=thinking, revision=student.revision)
 
 
-def _judge(gate_name: str, out: Path, model: str | None, overrides: Sequence[str]) -> GateVerdict:
+def _judge(gate_name: str, out: Path, model: str | None, overrides: Sequence[str], base_url: str | None) -> GateVerdict:
     """The gate over OUT/eval; with a model, that model is evaluated as the others there were, and judged."""
     from distill.evaluate.result import EvalResult
     from distill.gate.decide import judge
@@ -169,7 +228,7 @@ def _judge(gate_name: str, out: Path, model: str | None, overrides: Sequence[str
     found = {
         path.stem: EvalResult.load(path) for path in sorted((out / "eval").glob("*.json")) if path.stem != "results"
     }
-    if "student" not in found and model is None:
+    if "student" not in found and model is None and base_url is None:
         task = gate.tasks[0]
         raise ConfigError(f"{out}/eval: no student.json to judge; run `distill eval {task} --model PATH --out {out}`.")
     missing = [name for name in gate.needs if name not in found]
@@ -178,9 +237,9 @@ def _judge(gate_name: str, out: Path, model: str | None, overrides: Sequence[str
             f"gate {gate.name}: compares with {' and '.join(missing)}, of which {out}/eval has no evaluation; "
             f"run `distill eval RECIPE --out {out}` first."
         )
-    if model is not None:
+    if model is not None or base_url is not None:
         like = found.get("teacher") or found.get("base")
-        found["student"] = _evaluate_model(list(gate.tasks), out, model, overrides, like)
+        found["student"] = _evaluate_model(list(gate.tasks), out, model, overrides, like, base_url)
     verdict = judge(gate, found.pop("student"), found)
     write_verdict(verdict, out / "gate")
     return verdict
@@ -201,13 +260,6 @@ def _is_recipe(target: str) -> bool:
 
 def _with_model(role: str, model: str | None, overrides: Sequence[str]) -> list[str]:
     return [*overrides, f"{role}={model}"] if model else list(overrides)
-
-
-def _refuse_endpoints(base_urls: Sequence[str]) -> None:
-    if base_urls:
-        raise ConfigError(
-            f"--base-url {base_urls[0]}: served endpoints are not supported yet; leave it out to load the model here."
-        )
 
 
 def _curation_line(run: Run) -> str:

@@ -127,6 +127,29 @@ class Harvest(Strict):
     verify_timeout_seconds: float = Field(default=30.0, gt=0)
 
 
+class Endpoint(Strict):
+    """How a served model is asked (`--base-url`); time limits follow the progress of a stream, never its whole length.
+
+    The key is in the environment: DISTILL_API_KEY, or the variable that `api_key_env` names.
+    """
+
+    max_in_flight: Count = 256
+    """Requests at a time, over all replicas; the server may take fewer, then the engine asks fewer."""
+    idle_seconds: float = Field(default=120.0, gt=0)
+    """A stream without new text for so long is given up and asked again."""
+    first_token_seconds: float = Field(default=1800.0, gt=0)
+    """The same before the first text: servers queue."""
+    give_up_seconds: float = Field(default=600.0, gt=0)
+    """End with exit code 6 when no replica has accepted anything for so long."""
+    max_attempts: Count = 6
+    """Attempts a request whose answers come broken; waiting for a busy or dead server does not count."""
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
+    """Log-probabilities of this many tokens at each position are asked for."""
+    api_key_env: str = "DISTILL_API_KEY"
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Goes into every request as it is, such as `chat_template_kwargs: {thinking: true}`."""
+
+
 class Lora(Strict):
     """As peft's LoraConfig; null target modules are the student card's."""
 
@@ -213,6 +236,7 @@ class Recipe(FileModel):
     student: str
     problems: Problems
     harvest: Harvest
+    endpoint: Endpoint = Field(default_factory=Endpoint)
     curation: list[dict[str, dict[str, Any]]]
     training: Training
     evaluation: Evaluation

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from distill.cards import StudentCard, TeacherCard
     from distill.curate.pipeline import CurationResult
     from distill.engines.base import Engine
+    from distill.engines.endpoint import EndpointEngine
     from distill.evaluate.result import EvalResult
     from distill.gate.decide import GateVerdict
     from distill.harvest.summary import HarvestSummary
@@ -42,17 +43,37 @@ ROLES: tuple[Role, ...] = ("base", "student", "teacher")
 class Run:
     """A recipe bound to a run directory."""
 
-    def __init__(self, recipe: Recipe, name: str, directory: Path, overrides: Sequence[str] = ()):
+    def __init__(
+        self,
+        recipe: Recipe,
+        name: str,
+        directory: Path,
+        overrides: Sequence[str] = (),
+        base_urls: Sequence[str] = (),
+        served_model: str | None = None,
+    ):
         self.recipe, self.name, self.directory = recipe, name, directory
         self.overrides = tuple(overrides)
+        self.base_urls, self.served_model = tuple(base_urls), served_model
         self.teacher_card: TeacherCard = load_teacher(recipe.teacher)
         self.student_card: StudentCard = load_student(recipe.student)
         self.file = _open_run_file(directory)
 
     @classmethod
-    def open(cls, recipe: str | Path, out: str | Path, overrides: Sequence[str] = ()) -> Run:
-        """Load the recipe and make the run directory. Raises: ConfigError, CatalogError."""
-        run = cls(load_recipe(recipe, overrides), str(recipe), Path(out), overrides)
+    def open(
+        cls,
+        recipe: str | Path,
+        out: str | Path,
+        overrides: Sequence[str] = (),
+        *,
+        base_urls: Sequence[str] = (),
+        served_model: str | None = None,
+    ) -> Run:
+        """Load the recipe and make the run directory; with `base_urls` the teacher is sampled there.
+
+        Raises: ConfigError, CatalogError.
+        """
+        run = cls(load_recipe(recipe, overrides), str(recipe), Path(out), overrides, base_urls, served_model)
         check_student(run.student_card, run.recipe.training)
         if is_main_process():
             run._record_inputs()
@@ -111,9 +132,11 @@ class Run:
         return ProblemCounts(self.file.data["problems"])
 
     def engine(self, role: Role, batch_size: int) -> Engine:
-        """The local engine of a role; the student is the run's own checkpoint."""
+        """The engine of a role: the teacher's endpoint where there is one, else local; the student is the run's own."""
         from distill.engines.local import LocalEngine
 
+        if role == "teacher" and self.base_urls:
+            return self.teacher_endpoint()
         card = self.teacher_card if role == "teacher" else self.student_card
         location = str(self.directory / "student") if role == "student" else card.model_location
         if role == "student" and not (self.directory / "student" / "training.json").exists():
@@ -128,6 +151,29 @@ class Run:
             batch_size=batch_size,
         )
 
+    def teacher_endpoint(self) -> EndpointEngine:
+        """The teacher at `base_urls`, probed; what the probes saw goes to stderr.
+
+        Raises: TeacherError where reasoning would be lost, InfrastructureError where nothing answers.
+        """
+        from distill.engines.endpoint import EndpointEngine
+
+        card = self.teacher_card
+        engine = EndpointEngine.open(
+            self.base_urls,
+            name=card.name,
+            served=self.served_model,
+            card_model=card.model,
+            reasoning=card.reasoning,
+            settings=self.recipe.endpoint,
+            params=sampling_params(self.recipe.harvest),
+            price=card.price,
+            question=self.train_problems[0].prompt,
+        )
+        for report in engine.probes:
+            print(report, file=sys.stderr, flush=True)
+        return engine
+
     def harvest(self) -> HarvestSummary:
         """Sample the teacher on every training problem and verify what it says."""
         from distill.harvest.progress import live_progress
@@ -137,20 +183,42 @@ class Run:
         with self.file.stage("harvest"), self.open_ledger() as ledger, live_progress("harvest") as progress:
             problems = self.train_problems
             engine = self.engine("teacher", settings.batch_size)
-            self.file.update("harvest", teacher_fingerprint=engine.fingerprint)
-            summary = harvest(
-                engine,
-                ledger,
-                problems,
-                samples_per_problem=settings.samples_per_problem,
-                params=sampling_params(self.recipe.harvest),
-                run_seed=self.recipe.seed,
-                verify_workers=settings.verify_workers,
-                verify_timeout_seconds=settings.verify_timeout_seconds,
-                progress=progress,
-            )
+            rendered_by = "server" if self.base_urls else "tokenizer"
+            self.file.update("harvest", teacher_fingerprint=engine.fingerprint, rendered_by=rendered_by)
+            try:
+                summary = harvest(
+                    engine,
+                    ledger,
+                    problems,
+                    samples_per_problem=settings.samples_per_problem,
+                    params=sampling_params(self.recipe.harvest),
+                    run_seed=self.recipe.seed,
+                    verify_workers=settings.verify_workers,
+                    verify_timeout_seconds=settings.verify_timeout_seconds,
+                    progress=progress,
+                )
+            finally:
+                self._record_endpoint(engine)
             self.file.update("harvest", **_kept_speed(summary, self.file.data["harvest"]))
         return summary
+
+    def _record_endpoint(self, engine: Engine) -> None:
+        """What the servers did goes to run.json, and a line to stderr where a request gave no sample."""
+        if not self.base_urls:
+            return
+        from distill.engines.endpoint import EndpointEngine
+
+        if isinstance(engine, EndpointEngine):
+            report = engine.report()
+            self.file.update("harvest", endpoint=report)
+            if report["not_drawn"]:
+                kinds = ", ".join(f"{count} {kind}" for kind, count in report["not_drawn"].items())
+                first = report["not_drawn_first"][0]
+                print(
+                    f"harvest: requests without a sample: {kinds}; the first: problem {first['problem_id']}: "
+                    f"{first['reason']} (run.json has the others)",
+                    file=sys.stderr,
+                )
 
     def curate(self) -> CurationResult:
         """Keep or drop every candidate with a reason, and write the dataset."""
@@ -183,7 +251,10 @@ class Run:
         if fingerprint is None:
             command = f"distill harvest {self.name} --out {self.directory}"
             raise ConfigError(f"{self.directory}: nothing is harvested yet; run `{command}`.")
-        render = template_renderer(self.teacher_card.model_location, revision=self.teacher_card.revision)
+        if self.file.data["harvest"].get("rendered_by") == "server":
+            render: Callable[[str], str] = str  # the server's template; the ledger's prompts are the messages
+        else:
+            render = template_renderer(self.teacher_card.model_location, revision=self.teacher_card.revision)
         settings, params = self.recipe.harvest, sampling_params(self.recipe.harvest)
         requests = requests_for(render, self.train_problems, settings.samples_per_problem, params, self.recipe.seed)
         by_id = {problem.id: problem for problem in self.train_problems}

@@ -19,14 +19,6 @@ def test_recipes_tasks_and_gates_are_told_apart(tmp_path):
         commands._is_recipe("tiny/quikstart")
 
 
-@pytest.mark.parametrize("verb", [commands.eval_command, commands.gate_command])
-def test_what_is_not_supported_is_refused(verb, tmp_path):
-    given = {"overrides": [], "model": None, "base_url": "http://localhost:8000/v1"}
-    with pytest.raises(ConfigError, match="served endpoints are not supported yet"):
-        verb("tiny/quickstart", tmp_path, **given)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_task_needs_a_model(tmp_path):
     with pytest.raises(ConfigError, match="a task needs --model"):
         commands.eval_command("tiny", tmp_path, overrides=[], model=None, base_url=None)

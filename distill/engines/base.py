@@ -28,8 +28,11 @@ class Engine(Protocol):
     def render(self, user_message: str) -> str:
         """The text the model reads for a single user message, generation prompt included."""
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Iterator[Sample]:
-        """Draw every request; yields each sample as it finishes, in any order."""
+    def sample(self, requests: Iterable[SampleRequest]) -> Iterator[Sample | None]:
+        """Draw every request; yields each sample as it finishes, in any order.
+
+        None says that nothing finished for a moment: time to commit what is held. Engines need not say it.
+        """
 
     def close(self) -> None:
         """Free what the engine holds."""
@@ -45,9 +48,9 @@ def sample_through_ledger(
 ) -> Iterator[Sample]:
     """Samples for all requests: first what the ledger has, then what the engine draws.
 
-    A sample is committed before it is yielded, in groups of at most `commit_every` and as soon as the last commit is
-    `commit_every_seconds` old, so slow models lose little; a kill at any instant loses only what was never reported.
-    Duplicate requests are drawn once.
+    A sample is committed before it is yielded, in groups of at most `commit_every`, as soon as the last commit is
+    `commit_every_seconds` old, and whenever the engine says that nothing finished for a
+    moment; a kill at any instant loses only what was never reported. Duplicate requests are drawn once.
     """
     wanted: dict[str, SampleRequest] = {}
     for request in requests:
@@ -61,8 +64,11 @@ def sample_through_ledger(
     last_commit = time.monotonic()
     try:
         for sample in engine.sample(missing):
-            pending.append(sample)
-            if len(pending) >= commit_every or time.monotonic() - last_commit >= commit_every_seconds:
+            if sample is not None:
+                pending.append(sample)
+            if pending and (
+                sample is None or len(pending) >= commit_every or time.monotonic() - last_commit >= commit_every_seconds
+            ):
                 ledger.add_samples(pending)
                 committed, pending = pending, []
                 last_commit = time.monotonic()

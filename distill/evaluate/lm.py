@@ -51,9 +51,9 @@ class CountingEngine:
     def render(self, user_message: str) -> str:
         return self._engine.render(user_message)
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Iterator[Sample]:
+    def sample(self, requests: Iterable[SampleRequest]) -> Iterator[Sample | None]:
         for sample in self._engine.sample(requests):
-            self.samples_drawn += 1
+            self.samples_drawn += sample is not None
             yield sample
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ def teacher(tmp_path):
     [
         (["harvest", "toy/quik"], "did you mean 'toy/quick'?"),
         (["harvest", "toy/quick", "--set", "harvest.sample_per_problem=2"], "did you mean 'samples_per_problem'?"),
-        (["harvest", "toy/quick", "--base-url", "http://localhost:1"], "served endpoints are not supported yet"),
+        (["harvest", "toy/quick", "--base-url", "localhost:1"], "expected http://HOST:PORT/v1"),
         (["harvest", "toy/quick", "--model", "tinny"], "did you mean 'tiny'?"),
         (["curate", "toy/quick"], "nothing is harvested yet; run `distill harvest toy/quick --out"),
         (["train", "toy/quick"], "distill curate"),

@@ -1,6 +1,15 @@
-"""A tiny engine with random weights: it talks nonsense and ends at many different lengths."""
+"""A tiny engine with random weights, which ends at many different lengths; and servers that misbehave on demand."""
 
 from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -83,5 +92,81 @@ def make_requests():
         return [
             SampleRequest(f"p{at % 5}", engine.render(QUESTIONS[at % 5]), at // 5, params, 3) for at in range(count)
         ]
+
+    return make
+
+
+SERVER = Path(__file__).with_name("misbehaving_server.py")
+
+
+@dataclass
+class Server:
+    """A running `misbehaving_server.py`."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", data=data, timeout=30) as reply:
+            return json.load(reply)
+
+    def control(self, **settings: Any) -> None:
+        self.ask("/control", settings)
+
+    def stats(self) -> dict[str, Any]:
+        return self.ask("/stats")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def start_server():
+    """Starts servers, each a process; all are gone after the test."""
+    started: list[Server] = []
+
+    def start(**settings: Any) -> Server:
+        command = [sys.executable, str(SERVER), json.dumps(settings)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        started.append(Server(process, int(process.stdout.readline())))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture
+def open_endpoint(monkeypatch):
+    """An endpoint engine over servers, impatient by default."""
+    monkeypatch.setattr("distill.engines.endpoint_retry.FIRST_BACKOFF_SECONDS", 0.05)
+    from distill.engines.endpoint import EndpointEngine
+    from distill.recipes import Endpoint
+
+    def open_at(*servers: Server, require_reasoning: bool = True, opened_by_prompt: bool = False, **settings: Any):
+        given = {"idle_seconds": 1.0, "first_token_seconds": 5.0, "give_up_seconds": 8.0, **settings}
+        reasoning = REASONING.model_copy(update={"opened_by_prompt": opened_by_prompt})
+        return EndpointEngine.open(
+            [server.url for server in servers], name="t", served=None, reasoning=reasoning,
+            settings=Endpoint(**given), params=SamplingParams(0.6, 0.95, 64), require_reasoning=require_reasoning,
+        )  # fmt: skip
+
+    return open_at
+
+
+@pytest.fixture
+def ask():
+    """Requests for texts, `samples` of each."""
+
+    def make(texts: Sequence[str], samples: int = 1) -> list[SampleRequest]:
+        params = SamplingParams(0.6, 0.95, 64)
+        return [SampleRequest(f"p{at}", text, i, params, 3) for at, text in enumerate(texts) for i in range(samples)]
 
     return make

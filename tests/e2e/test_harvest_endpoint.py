@@ -1,0 +1,148 @@
+"""`distill harvest` and `distill eval` with --base-url, against a server: killed, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SERVER = Path(__file__).resolve().parents[1] / "engines" / "misbehaving_server.py"
+SECRET = "sk-never-to-be-written-4711"
+Start = Callable[..., int]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a server with settings; gives its port."""
+    processes = []
+
+    def started(**settings: Any) -> int:
+        command = [sys.executable, str(SERVER), json.dumps(settings)]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return int(processes[-1].stdout.readline())
+
+    yield started
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def stats(port: int) -> dict[str, Any]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=30) as reply:
+        return json.load(reply)
+
+
+@pytest.fixture
+def harvest_of(tmp_path):
+    """Arguments of a harvest of sums, `count` problems with 2 samples each."""
+
+    def arguments(count: int, *ports: int, question: str = "{}+1") -> list[str]:
+        rows = [{"q": question.format(at), "a": str(at + 1)} for at in range(count)]
+        (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        source = (
+            "{path: "
+            + str(tmp_path / "sums.jsonl")
+            + ", prompt: q, answer: a, domain: d, licence: mit, verifier: math}"
+        )
+        urls = [part for port in ports for part in ("--base-url", f"http://127.0.0.1:{port}")]
+        settings = ["harvest.samples_per_problem=2", "endpoint.max_in_flight=8", "endpoint.give_up_seconds=20"]
+        sets = [part for setting in settings for part in ("--set", setting)]
+        out = ["--out", str(tmp_path / "run")]
+        return ["harvest", "toy/quick", *out, "--set", f"problems.train=[{{jsonl: {source}}}]", *sets, *urls]
+
+    return arguments
+
+
+def test_kill_9_and_run_again(distill, query, start, harvest_of, tmp_path):
+    """Nothing that was finished is asked for again, nothing is stored twice, nothing is missing."""
+    port = start(seconds=0.25)
+    command = harvest_of(60, port)
+    enough = lambda: len(query(tmp_path / "run", "SELECT 1 FROM samples")) >= 40  # noqa: E731
+    code, err = distill.interrupt(enough, signal.SIGKILL, *command)
+    assert code == -signal.SIGKILL, err
+    kept = dict(query(tmp_path / "run", "SELECT key, text FROM samples"))
+    asked_before = stats(port)["requests"]
+    assert 40 <= len(kept) < 120
+    done = distill(*command, "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert (figures["samples"], figures["samples_from_ledger"], figures["accepted"]) == (120, len(kept), 120)
+    found = query(tmp_path / "run", "SELECT key, text FROM samples")
+    assert len(found) == len(dict(found)) == 120
+    assert kept.items() <= dict(found).items()
+    assert stats(port)["requests"] - asked_before <= 120 - len(kept) + 3  # and the probe's three
+    assert asked_before - 3 <= len(kept) + 8 * 2  # at most what was in flight, and one turn of it, was lost
+    assert query(tmp_path / "run", "SELECT count(*), count(DISTINCT sample_key) FROM verdicts") == [(120, 120)]
+
+
+def test_a_signal_stops_cleanly(distill, query, start, harvest_of, tmp_path):
+    command = harvest_of(60, start(seconds=0.25))
+    some = lambda: len(query(tmp_path / "run", "SELECT 1 FROM samples")) >= 8  # noqa: E731
+    code, err = distill.interrupt(some, signal.SIGTERM, *command)
+    assert code == 143, err
+    assert "error: interrupted; everything finished so far is saved" in err
+    assert "Traceback" not in err
+
+
+def test_faults_two_replicas_and_a_secret(distill, query, start, harvest_of, tmp_path, monkeypatch):
+    """Through faults of every kind to the dataset; the key is in no file and in nothing that was printed."""
+    monkeypatch.setenv("DISTILL_API_KEY", SECRET)
+    ports = [start(key=SECRET, echo=True, noise=0.1, seconds=0.02) for _ in range(2)]
+    command = harvest_of(6, *ports, question="{}+1 [[500*1]]")
+    done = distill(*command, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["samples"] == 12
+    record = json.loads((tmp_path / "run" / "run.json").read_text())["harvest"]["endpoint"]
+    assert record["failures"]["server_error"] >= 12
+    assert [probe["reasoning"] for probe in record["probes"]] == ["reasoning"] * 2
+    assert all(replica["completed"] for replica in record["replicas"])
+    curated = distill("curate", *command[1 : command.index("--base-url")], "--json")
+    assert curated.returncode == 0, curated.stderr
+    assert query(tmp_path / "run", "SELECT count(*) FROM samples") == [(12,)]
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".parquet" for path in written)
+    assert not [path for path in written if SECRET.encode() in path.read_bytes()]
+    assert SECRET not in done.stdout + done.stderr + curated.stdout + curated.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "message"),
+    [
+        ({"style": "plain"}, 2, "reasoning would be lost"),
+        ({"key": "other"}, 6, "Set the key in DISTILL_API_KEY"),
+        ({"models": ["a", "b"]}, 2, "say which to sample with --model NAME"),
+    ],
+)
+def test_refused_before_anything_is_spent(distill, query, start, harvest_of, tmp_path, settings, code, message):
+    done = distill(*harvest_of(3, start(**settings)))
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert query(tmp_path / "run", "SELECT count(*) FROM samples") in ([], [(0,)])
+
+
+def test_nobody_there(distill, harvest_of):
+    done = distill(*harvest_of(3, 1))
+    assert done.returncode == 6, done.stderr
+    assert "unreachable" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_task_is_evaluated_at_an_endpoint(distill, query, start, tmp_path):
+    """It need not reason; a second evaluation draws nothing."""
+    port = start(style="plain")
+    command = ["eval", "toy", "--out", tmp_path / "run", "--base-url", f"http://127.0.0.1:{port}", "--model"]
+    done = distill(*command, "tiny-served", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["model"], result["samples_drawn"]) == ("tiny-served", 10)
+    again = distill(*command, "tiny-served", "--json")
+    assert json.loads(again.stdout)["samples_drawn"] == 0
+    assert query(tmp_path / "run", "SELECT count(*) FROM samples") == [(10,)]

@@ -1,0 +1,211 @@
+"""The endpoint engine against a real server process that misbehaves: faults are retried or recorded."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from distill.engines.base import sample_through_ledger
+from distill.errors import ConfigError, InfrastructureError
+from distill.store.ledger import Ledger
+
+
+def drawn(engine, requests):
+    return [sample for sample in engine.sample(requests) if sample is not None]
+
+
+def test_a_sample_describes_itself(start_server, open_endpoint, ask):
+    engine = open_endpoint(start_server())
+    (request,) = ask(["3+4"])
+    (sample,) = drawn(engine, [request])
+    assert sample.key == request.key(engine.fingerprint)
+    assert (sample.problem_id, sample.index, sample.seed) == ("p0", 0, request.seed)
+    assert sample.answer == "\\boxed{7}"
+    assert sample.reasoning.startswith(f"step 0 of {request.seed}")
+    assert sample.text == f"<think>\n{sample.reasoning}\n</think>\n\n{sample.answer}"
+    assert (sample.prompt_tokens, sample.completion_tokens, sample.finish_reason) == (7, 5, "stop")
+
+
+@pytest.mark.parametrize(
+    ("style", "opened"),
+    [("reasoning", False), ("reasoning_content", False), ("both", False), ("text", False), ("opened", True)],
+)
+def test_every_way_to_send_reasoning(start_server, open_endpoint, ask, style, opened):
+    engine = open_endpoint(start_server(style=style), opened_by_prompt=opened)
+    (request,) = ask(["3+4"])
+    (sample,) = drawn(engine, [request])
+    thought = " ".join(f"step {at} of {request.seed}." for at in range(4))
+    assert (sample.reasoning, sample.answer) == (thought, "\\boxed{7}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "recorded"),
+    [
+        ("429", "rate_limited"), ("after", "rate_limited"), ("500", "server_error"), ("502", "server_error"),
+        ("503", "overloaded"), ("reset", "reset"), ("midreset", "reset|truncated"), ("stall", "stalled"),
+        ("malformed", "malformed"), ("cut", "truncated"), ("truncated", "truncated"), ("two", "wrong_n"),
+        ("none", "wrong_n"), ("error", "server_error"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_retried_and_counted(start_server, open_endpoint, ask, kind, recorded):
+    server = start_server()
+    engine = open_endpoint(server)
+    requests = ask([f"1+1 [[{kind}*2]]", "2+2"])
+    samples = drawn(engine, requests)
+    assert {sample.answer for sample in samples} == {"\\boxed{2}", "\\boxed{4}"}
+    failures = engine.report()["failures"]
+    assert sum(failures.values()) == 2
+    assert set(failures) <= set(recorded.split("|"))
+    by_request = server.stats()["by_request"]
+    assert all(by_request[f"{request.prompt}|{request.seed}"] == 1 for request in requests)
+
+
+@pytest.mark.parametrize(("kind", "recorded"), [("400", "rejected"), ("422", "rejected"), ("filter", "content_filter")])
+def test_what_would_fail_again_is_recorded_and_the_rest_goes_on(start_server, open_endpoint, ask, kind, recorded):
+    server = start_server()
+    engine = open_endpoint(server)
+    samples = drawn(engine, ask([f"1+1 [[{kind}*9]]", "2+2"]))
+    assert [sample.answer for sample in samples] == ["\\boxed{4}"]
+    report = engine.report()
+    assert report["not_drawn"] == {recorded: 1}
+    assert report["not_drawn_first"][0]["problem_id"] == "p0"
+    assert server.stats()["requests"] == 3 + 2  # the probe's, and one each
+
+
+def test_answers_that_stay_broken_end_the_run_after_all_others(start_server, open_endpoint, ask):
+    engine = open_endpoint(start_server(), max_attempts=2)
+    samples = []
+    with pytest.raises(InfrastructureError, match=r"1 requests had no whole answer in 2 attempts \(1 malformed"):
+        for sample in engine.sample(ask(["1+1 [[malformed*9]]", "2+2", "3+3"])):
+            samples.append(sample)
+    assert len([sample for sample in samples if sample]) == 2
+
+
+def test_a_slow_stream_is_not_cut_while_it_moves(start_server, open_endpoint, ask):
+    """Thirteen pieces, 0.3 s apart: longer in all than each time limit."""
+    server = start_server(pieces=12)
+    engine = open_endpoint(server, idle_seconds=3.0, first_token_seconds=3.0)
+    (sample,) = drawn(engine, ask(["1+1 [[slow*9]]"]))
+    assert sample.seconds > 3.5
+    assert engine.report()["failures"] == {}
+
+
+def test_a_server_that_does_not_stream(start_server, open_endpoint, ask):
+    (sample,) = drawn(open_endpoint(start_server()), ask(["1+1 [[whole*9]]"]))
+    assert (sample.answer, sample.completion_tokens) == ("\\boxed{2}", 5)
+
+
+def test_tokens_are_counted_by_pieces_where_the_server_does_not_count(start_server, open_endpoint, ask):
+    (sample,) = drawn(open_endpoint(start_server(usage=False)), ask(["1+1"]))
+    assert sample.completion_tokens == 5
+
+
+def test_logprobs_are_handed_on(start_server, open_endpoint, ask):
+    engine = open_endpoint(start_server(), top_logprobs=3)
+    found = {}
+    engine._on_logprobs = found.__setitem__
+    (sample,) = drawn(engine, ask(["1+1"]))
+    assert [entry["logprob"] for entry in found[sample.key]] == [-0.5] * 5
+
+
+def test_2000_in_flight(start_server, open_endpoint, ask):
+    server = start_server(seconds=1.0)
+    engine = open_endpoint(server, max_in_flight=2000, first_token_seconds=60.0)
+    samples = drawn(engine, ask([f"{at}+1" for at in range(1000)], samples=3))
+    assert len({sample.key for sample in samples}) == len(samples) == 3000
+    stats = server.stats()
+    assert stats["most"] >= 1800
+    assert sorted(stats["by_request"].values()) == [1] * 3000 + [3]  # each once; the probe's question three times
+
+
+def test_slots_stay_full_under_heavy_tailed_lengths(start_server, open_endpoint, ask):
+    """3 % take ten times as long; while requests wait, the server itself must have nearly all slots busy."""
+    server = start_server(seconds=0.5, tail_share=0.03, tail_seconds=5.0)
+    engine = open_endpoint(server, max_in_flight=50, first_token_seconds=60.0)
+    before, started = server.stats()["area"], time.monotonic()
+    samples, filled = 0, None
+    for sample in engine.sample(ask([f"{at}+1" for at in range(600)])):
+        samples += sample is not None
+        if samples == 500 and filled is None:
+            filled = (server.stats()["area"] - before) / (50 * (time.monotonic() - started))
+    assert samples == 600
+    assert filled is not None
+    print(f"slots filled: {filled:.1%}")
+    assert filled > 0.85  # as the server saw it, request building and this busy machine included
+    assert engine.report()["slot_occupancy"] > 0.95
+
+
+def test_the_ledger_has_a_sample_as_soon_as_nothing_else_finishes(start_server, open_endpoint, ask, tmp_path):
+    """A finished sample does not wait in memory for the next one, which may take minutes."""
+    engine = open_endpoint(start_server(seconds=0.1), first_token_seconds=30.0)
+    texts = ["1+1", *(f"{at}+1 [[stall*1]]" for at in range(2, 4))]
+    with Ledger.open(tmp_path / "ledger.db", create=True) as ledger:
+        started = time.monotonic()
+        next(sample_through_ledger(engine, ledger, ask(texts), commit_every_seconds=1000.0))
+        assert time.monotonic() - started < 2.0
+        assert ledger.count() == 1
+
+
+def test_a_run_that_nobody_answers_ends(start_server, open_endpoint, ask):
+    server = start_server()
+    engine = open_endpoint(server, give_up_seconds=1.5)
+    server.kill()
+    with pytest.raises(InfrastructureError, match=r"nothing was accepted for .* unreachable"):
+        drawn(engine, ask(["1+1"]))
+
+
+def test_a_key_that_expires_ends_the_run(start_server, open_endpoint, ask, monkeypatch):
+    monkeypatch.setenv("DISTILL_API_KEY", "sk-quite-secret-0815")
+    server = start_server(key="sk-quite-secret-0815")
+    engine = open_endpoint(server)
+    server.control(key="another", echo=True)
+    with pytest.raises(InfrastructureError, match=r"Incorrect API key provided: \[key\].*DISTILL_API_KEY") as caught:
+        drawn(engine, ask(["1+1"]))
+    assert "0815" not in str(caught.value)
+
+
+def test_no_half_of_a_key_at_the_cut_of_a_long_message(start_server, open_endpoint, ask, monkeypatch):
+    key = "sk-" + "x" * 290 + "-0815"
+    monkeypatch.setenv("DISTILL_API_KEY", key)
+    server = start_server(key=key)
+    engine = open_endpoint(server)
+    server.control(key="another")
+    with pytest.raises(InfrastructureError) as caught:
+        drawn(engine, ask(["1+1"]))
+    assert "xxx" not in str(caught.value)
+
+
+def test_a_key_in_a_completion_is_blotted_out(start_server, open_endpoint, ask, monkeypatch):
+    monkeypatch.setenv("DISTILL_API_KEY", "sk-quite-secret-0815")
+    (sample,) = drawn(open_endpoint(start_server(echo=True)), ask(["1+1"]))
+    assert sample.answer == "\\boxed{2}[key]"
+    assert "0815" not in str(sample)
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://x/v1", "http://me:hush@x/v1", "http://x/v1?key=hush", "http://"]
+)
+def test_urls_that_are_refused(url):
+    from distill.engines.endpoint_http import normal_url
+
+    with pytest.raises(ConfigError, match="--base-url") as caught:
+        normal_url(url)
+    assert "hush" not in str(caught.value)
+
+
+def test_the_fingerprint_is_of_the_model_not_of_the_address(start_server, open_endpoint):
+    first, second = open_endpoint(start_server()), open_endpoint(start_server())
+    other = open_endpoint(start_server(models=["other"]))
+    thinking = open_endpoint(start_server(), extra_body={"chat_template_kwargs": {"thinking": True}})
+    assert first.fingerprint == second.fingerprint
+    assert len({first.fingerprint, other.fingerprint, thinking.fingerprint}) == 3
+
+
+def test_leaving_early_drops_what_is_in_flight(start_server, open_endpoint, ask):
+    engine = open_endpoint(start_server(seconds=0.05), max_in_flight=4)
+    samples = engine.sample(ask([f"{at}+1" for at in range(100)]))
+    assert next(samples) is not None
+    started = time.monotonic()
+    samples.close()
+    assert time.monotonic() - started < 2.0
