@@ -207,7 +207,14 @@ def write_result(out: Path) -> None:
     seeds = sorted(run["seed"] for run in runs if run["side"] == "bf16")
     fixed = {str(seed): fixed_weights(out, seed) for seed in seeds}
     result = {"date": provenance.utc_now(), "setup": setup, **where, "fixed_weights": fixed, "runs": runs}
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    RESULT.write_text(one_run_a_line(result) + "\n")
+
+
+def one_run_a_line(result: dict[str, Any]) -> str:
+    """JSON that a reader can compare line by line."""
+    lines = [f'"{name}": {json.dumps(value)}' for name, value in result.items() if name != "runs"]
+    runs = ",\n".join(json.dumps(run) for run in result["runs"])
+    return "{\n" + ",\n".join([*lines, f'"runs": [\n{runs}\n]']) + "\n}"
 
 
 if __name__ == "__main__":
