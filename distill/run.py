@@ -22,7 +22,7 @@ from distill.cards import load_student, load_teacher
 from distill.errors import ConfigError, ProblemError
 from distill.recipes import Evaluation, Harvest, Recipe, load_recipe
 from distill.records import Problem, SamplingParams, stable_hash
-from distill.train.parallel import is_main_process, is_worker, launch
+from distill.train.parallel import is_main_process, is_worker, launch, leave_processes
 from distill.train.precision import check_student
 
 if TYPE_CHECKING:
@@ -263,7 +263,9 @@ class Run:
     def train(self) -> TrainingResult:
         """Fine-tune the student on the dataset; under torchrun where the recipe asks for several processes."""
         if is_worker():
-            return self._train_here()
+            result = self._train_here()
+            leave_processes()
+            return result
         settings = self.recipe.training
         with self.file.stage("train"):
             if settings.num_processes > 1 or settings.zero_stage:

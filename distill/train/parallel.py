@@ -85,6 +85,15 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def leave_processes() -> None:
+    """Wait for the others and close the group; a process that just ends can abort while another still talks to it."""
+    import torch.distributed as distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
 def launch(module_arguments: Sequence[str], num_processes: int) -> None:
     """Run `python -m distill.cli ARGUMENTS` in `num_processes` processes of this machine under torchrun.
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from conftest import build_documents, build_model, build_settings, small_tokenizer  # type: ignore[import-not-found]
 from transformers import TrainerCallback
 
-from distill.train.parallel import is_main_process
+from distill.train.parallel import is_main_process, leave_processes
 from distill.train.precision import convert
 from distill.train.sft import fine_tune
 
@@ -67,6 +67,7 @@ def main(job: dict[str, Any]) -> None:
     if is_main_process():
         torch.save(model.state_dict(), out / "weights.pt")
         (out / "result.json").write_text(json.dumps(result.to_dict()))
+    leave_processes()
 
 
 if __name__ == "__main__":
