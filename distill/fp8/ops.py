@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import library
 
 from distill.fp8 import fused, quantize
 from distill.fp8.matmul import choose
@@ -20,7 +21,7 @@ from distill.fp8.matmul import matmul as multiply
 from distill.fp8.quantize import BLOCK, E4M3, Quantized, blocks_in
 from distill.fp8.record import RECORD
 
-_LIBRARY = torch.library.Library("distill_fp8", "DEF")
+_LIBRARY = library.Library("distill_fp8", "DEF")
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -34,10 +35,10 @@ def _operator(fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callab
             with torch.no_grad(), torch.autocast(arguments[0].device.type, enabled=False):
                 return function(*arguments)
 
-        schema = torch.library.infer_schema(function, mutates_args=())
+        schema = library.infer_schema(function, mutates_args=())
         _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
         _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"distill_fp8::{name}", fake, lib=_LIBRARY)
+        library.register_fake(f"distill_fp8::{name}", fake, lib=_LIBRARY)
         operator: Callable[..., Any] = getattr(torch.ops.distill_fp8, name).default
         return operator
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from models import gradients, recipe, student, token_ids
+from torch import library
 
 from distill.fp8 import Fp8Error, convert_to_fp8, ops, receipt
 from distill.fp8.quantize import quantize_rows
@@ -146,7 +147,7 @@ def test_operators_are_what_they_declare(name):
     arguments = operators()[name]
     tensors = [a for a in arguments if isinstance(a, torch.Tensor)]
     before = [bytes_of(a) for a in tensors]
-    torch.library.opcheck(getattr(ops, name), arguments, test_utils="test_faketensor")
+    library.opcheck(getattr(ops, name), arguments, test_utils="test_faketensor")
     real = getattr(ops, name)(*arguments)
     assert all(torch.equal(bytes_of(a), b) for a, b in zip(tensors, before, strict=True))
     storages = [a.untyped_storage().data_ptr() for a in (*tensors, *_tensors(real))]
