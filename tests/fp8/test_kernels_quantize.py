@@ -3,13 +3,9 @@
 TRITON_INTERPRET=1 has to be set before triton is imported, so all of it runs in one process of its own.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from interpreter import interpreted_lines
 from quantizer_data import KINDS
 
 pytest.importorskip("triton")
@@ -17,18 +13,10 @@ pytest.importorskip("triton")
 from distill.fp8.errors import Fp8Error
 from distill.fp8.kernels import quantize
 
-FOLDER = Path(__file__).parent
-
 
 @pytest.fixture(scope="module")
 def interpreted() -> list[str]:
-    """Lines that the process printed."""
-    paths = os.pathsep.join([str(FOLDER), str(FOLDER.parents[1])])
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    command = [sys.executable, "-W", "ignore", str(FOLDER / "interpreted_quantize.py")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
-    return done.stdout.splitlines()
+    return interpreted_lines("interpreted_quantize.py")
 
 
 @pytest.mark.parametrize("case", [*KINDS, "strides", "no rows"])
