@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 
 import pytest
 import torch
 
+from distill.cards import StudentCard
 from distill.recipes import Training
 from distill.train.documents import Document
 
@@ -84,9 +87,26 @@ def build_settings(**changes: object) -> Training:
     return Training(**{**settings, **changes})
 
 
+def build_card(folder: Path) -> StudentCard:
+    """A Qwen2 student whose weights are in `folder`."""
+    data = {
+        "kind": "student", "name": "small", "title": "Small", "model": str(folder), "architecture": "qwen2",
+        "parameters": 50_000, "context_tokens": 256, "licence": "apache-2.0", "chat_template": "model",
+        "lora_target_modules": ["q_proj", "v_proj"],
+        "training": {"learning_rate": 1e-3, "epochs": 1, "max_length": 96},
+        "sources": [{"url": "https://example.org", "what": "it", "retrieved": date(2026, 1, 1)}],
+    }  # fmt: skip
+    return StudentCard.from_data(data, folder / "card.yaml")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def make_card() -> Callable:
+    return build_card
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -24,15 +23,8 @@ NUM_LINEARS = 28  # seven in each of its four layers
 
 
 @pytest.fixture
-def card() -> StudentCard:
-    data = {
-        "kind": "student", "name": "tiny-again", "title": "Tiny", "model": str(TINY), "architecture": "qwen2",
-        "parameters": 900_000, "context_tokens": 256, "licence": "apache-2.0", "chat_template": "model",
-        "lora_target_modules": ["q_proj", "v_proj"],
-        "training": {"learning_rate": 1e-3, "epochs": 1, "max_length": 96},
-        "sources": [{"url": "https://example.org", "what": "it", "retrieved": date(2026, 1, 1)}],
-    }  # fmt: skip
-    return StudentCard.from_data(data, TINY / "card.yaml")
+def card(make_card) -> StudentCard:
+    return make_card(TINY)
 
 
 @pytest.fixture(scope="module")

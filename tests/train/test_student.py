@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -36,15 +35,8 @@ def base(world_tokenizer, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def card(base) -> StudentCard:
-    data = {
-        "kind": "student", "name": "small", "title": "Small", "model": str(base), "architecture": "qwen2",
-        "parameters": 50_000, "context_tokens": 256, "licence": "apache-2.0", "chat_template": "model",
-        "lora_target_modules": ["q_proj", "v_proj"],
-        "training": {"learning_rate": 1e-3, "epochs": 1, "max_length": 96},
-        "sources": [{"url": "https://example.org", "what": "it", "retrieved": date(2026, 1, 1)}],
-    }  # fmt: skip
-    return StudentCard.from_data(data, base / "card.yaml")
+def card(make_card, base) -> StudentCard:
+    return make_card(base)
 
 
 @pytest.fixture(scope="module")
