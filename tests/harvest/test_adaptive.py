@@ -131,3 +131,22 @@ def test_candidates_have_the_pass_rate_of_their_problem(mixed, ledger, problems,
     assert rows[0]["pass_rate"] == pytest.approx(2 / 3, abs=1e-6) and rows[5]["pass_rate"] == pytest.approx(0.4)
     assert all(row["pass_rate_low"] < row["pass_rate"] < row["pass_rate_high"] for row in rows)
     json.dumps(rows)
+
+
+def test_a_clock_that_jumps_changes_nothing(mixed, problems, asking_of, tmp_path, monkeypatch):
+    """Days forth and back between any two looks at the clock; a rerun after it draws nothing."""
+    import itertools
+    import time
+
+    from distill.store.ledger import Ledger
+
+    days = itertools.cycle([0.0, 86400.0, -86400.0, 3.2e9])
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + next(days))
+    asking = asking_of(**ADAPTIVE)
+    with Ledger.open(tmp_path / "l.db", create=True) as ledger:
+        summary = harvest(mixed(), ledger, problems(9), asking, budget=Budget(hours=1.0), verify_workers=1)
+        assert summary.stopped_by is None and summary.settled_by == {"enough": 6, "hopeless": 3}
+        teacher = mixed()
+        assert harvest(teacher, ledger, problems(9), asking, verify_workers=1).samples == summary.samples
+        assert teacher.drawn == []
