@@ -33,6 +33,8 @@ VERSION = 1
 CHECKED_AT_OPEN_MIB = 64  # larger files are checked page by page as they are read: a full check would read gigabytes
 KEYS_PER_QUERY = 500
 ROWS_PER_PAGE = 500
+JUDGE = "judge"
+"""Verifier name of a judge model's verdicts: a fallback, which stands only where `distill/verify/standing.py` lets it."""
 
 _SCHEMA = (
     """CREATE TABLE samples (
@@ -114,11 +116,19 @@ class Ledger:
         return {key: found[key] for key in keys if key in found}
 
     def get_verdicts(self, keys: Iterable[str]) -> dict[str, Verdict]:
-        """For each sample key, the verdict of the verifier version that was written last."""
+        """For each sample key, the verdict that was written last; a judge's do not count (`get_all_verdicts`)."""
         keys = list(keys)
         rows = self._by_keys("verdicts", "sample_key", _VERDICT_COLUMNS, keys)
-        found = {row[0]: Verdict(*row) for row in rows}  # oldest first: the last written wins
+        found = {row[0]: Verdict(*row) for row in rows if row[1] != JUDGE}  # oldest first: the last written wins
         return {key: found[key] for key in keys if key in found}
+
+    def get_all_verdicts(self, keys: Iterable[str]) -> dict[str, tuple[Verdict, ...]]:
+        """For each sample key, all its verdicts, of every verifier and version, in the order they were written."""
+        keys = list(keys)
+        found: dict[str, list[Verdict]] = {}
+        for row in self._by_keys("verdicts", "sample_key", _VERDICT_COLUMNS, keys):
+            found.setdefault(row[0], []).append(Verdict(*row))
+        return {key: tuple(found[key]) for key in keys if key in found}
 
     def samples(self, model_fingerprint: str | None = None) -> Iterator[Sample]:
         """All samples, or one model's, in the order they were stored. Writing meanwhile is allowed."""
