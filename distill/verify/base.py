@@ -29,10 +29,14 @@ _MECHANISMS = (
     "extract",
     "functions",
     "jail",
+    "judge",
+    "judge_agreement",
+    "judge_prompt",
     "pool",
     "sandbox",
     "sandbox_capabilities",
     "sandbox_watch",
+    "standing",
     "worker",
 )
 _NOT_VERIFIERS = frozenset(_MECHANISMS)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.cards import ReasoningFormat, load_teacher
-from distill.engines.base import Engine, sample_through_ledger
+from distill.engines.base import Engine, draw
 from distill.errors import ProblemError
 from distill.recipes import Endpoint, Judge
 from distill.records import Outcome, Problem, Sample, SampleRequest, SamplingParams, Verdict, stable_hash
@@ -163,10 +163,11 @@ def judge_samples(
     """
     court = _Court(engine, ledger, settings, run_seed)
     try:
-        for sample in sample_through_ledger(engine, ledger, court.requests(cases)):
-            if sample is not None:
+        for sample in draw(engine, ledger, court.requests(cases)):
+            if sample is None:
+                court.commit()
+            else:
                 court.hear(sample)
-        court.hear_repeated()
     finally:
         court.commit()
     return court.close()
@@ -193,40 +194,45 @@ class _Court:
         self.unwritten: list[Verdict] = []
 
     def requests(self, cases: Iterable[Case]) -> Iterator[SampleRequest]:
-        """Requests for the cases that are to be judged, as the engine has room for them."""
+        """Requests of the cases that are to be judged and whose replies nobody has asked for, as there is room.
+
+        The ballots of a batch are opened before any of it is asked, so that two that wait for one reply ask once.
+        """
         source = iter(cases)
         while batch := list(islice(source, CASES_PER_LOOKUP)):
             wanted = [case for case in batch if role_of(self.settings, case[2])]
             known = self.ledger.get_all_verdicts([sample.key for _, sample, _ in wanted])
-            for case in wanted:
-                yield from self._open(*case, known=known.get(case[1].key, ()))
+            missing: dict[str, SampleRequest] = {}
+            for problem, sample, verdict in wanted:
+                missing |= self._open(problem, sample, verdict, known.get(sample.key, ()))
+            for reply in self.ledger.get_samples(missing).values():
+                del missing[reply.key]
+                self.hear(reply)
+            yield from missing.values()
 
     def _open(
         self, problem: Problem, sample: Sample, verdict: Verdict, known: Iterable[Verdict]
-    ) -> Iterator[SampleRequest]:
+    ) -> dict[str, SampleRequest]:
+        """The requests, by key, that a case adds to those under way."""
         shown = shown_answer(sample, verdict.extracted)
-        if problem.answer is None or shown is None:
-            reason = "no gold answer" if problem.answer is None else "no text after the reasoning"
-            self.summary.not_asked[reason] += 1
-            return
-        if has_own_verdict(shown):
-            self.summary.not_asked["the answer brings a verdict line of its own"] += 1
-            return
+        if problem.answer is None or shown is None or has_own_verdict(shown):
+            self.summary.not_asked[_why_not(problem, shown)] += 1
+            return {}
         version = self._version(problem, shown)
         before = [each for each in known if each.verifier == JUDGE and each.version == version]
         if before:
             self.summary.from_ledger += 1
             self._count(verdict, before[0])
-            return
+            return {}
         prompt, params = self.engine.render(judge_prompt(problem, shown)), params_of(self.settings)
-        asked = [
-            SampleRequest(f"judge:{sample.key}", prompt, index, params, self.run_seed)
-            for index in range(self.settings.votes)
-        ]
-        ballot = _Ballot(problem, verdict, version, tuple(request.key(self.engine.fingerprint) for request in asked))
-        for key in ballot.keys:
+        votes = range(self.settings.votes)
+        asked = [SampleRequest(f"judge:{sample.key}", prompt, vote, params, self.run_seed) for vote in votes]
+        by_key = {request.key(self.engine.fingerprint): request for request in asked}
+        ballot = _Ballot(problem, verdict, version, tuple(by_key))
+        new = {key: request for key, request in by_key.items() if key not in self.waiting}
+        for key in by_key:
             self.waiting.setdefault(key, []).append(ballot)
-        yield from asked
+        return new
 
     def _version(self, problem: Problem, shown: str) -> str:
         return f"{self.summary.identity}+shown-{stable_hash(shown, length=8)}+{problem_mark(problem)}"
@@ -244,11 +250,6 @@ class _Court:
             ballot.opinions[sample.key] = opinion
             if len(ballot.opinions) == len(ballot.keys):
                 self._decide(ballot)
-
-    def hear_repeated(self) -> None:
-        """Replies that came for another sample before this one asked the same: they are in the ledger."""
-        for sample in self.ledger.get_samples(list(self.waiting)).values():
-            self.hear(sample)
 
     def _decide(self, ballot: _Ballot) -> None:
         opinions = [ballot.opinions[key] for key in ballot.keys]
@@ -292,3 +293,9 @@ class _Court:
                 "with; give their source an answer column, or remove harvest.judge."
             )
         return self.summary
+
+
+def _why_not(problem: Problem, shown: str | None) -> str:
+    if problem.answer is None:
+        return "no gold answer"
+    return "no text after the reasoning" if shown is None else "the answer brings a verdict line of its own"
