@@ -35,7 +35,7 @@ CHECKED_AT_OPEN_MIB = 64  # larger files are checked page by page as they are re
 KEYS_PER_QUERY = 500
 ROWS_PER_PAGE = 500
 JUDGE = "judge"
-"""Verifier name of a judge model's verdicts: a fallback, which stands only where `distill/verify/standing.py` lets it."""
+"""Verifier name of a judge model's verdicts; where they count is the rule of `distill/verify/standing.py`."""
 
 _SAMPLE_COLUMNS = tuple(field.name for field in fields(Sample) if field.name != "logprobs")
 _PIECE_COLUMNS = tuple(field.name for field in fields(TracePiece))

@@ -118,9 +118,7 @@ def open_judge(settings: Judge, endpoint: Endpoint, *, base_dir: Path = Path()) 
     assert settings.model is not None, "Judge has a base_url or a model"
     if (base_dir / settings.model / "config.json").is_file():
         location = str(base_dir / settings.model)
-        return LocalEngine.open(
-            location, name=Path(location).name, reasoning=thinking, batch_size=settings.batch_size
-        )
+        return LocalEngine.open(location, name=Path(location).name, reasoning=thinking, batch_size=settings.batch_size)
     card = load_teacher(settings.model)
     return LocalEngine.open(
         card.model_location,
