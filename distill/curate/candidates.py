@@ -1,33 +1,44 @@
-"""Trace candidates: the samples that a harvest asked for, each joined with its problem and its latest verdict.
+"""Trace candidates: the samples that a harvest asked for, each joined with its problem and the verdict that counts.
 
     rows = candidates(ledger, {request.key(fingerprint): problem_of(request) for request in requests})
 
 Rows come in the order of the requests, whatever the order in which samples finished, so that curation of a resumed
 harvest equals that of an uninterrupted one. A problem that got another id since is still the problem that was asked.
-Not covered: choosing among them (`pipeline.py`).
+Not covered: choosing among them (`pipeline.py`), and which verdict counts (`distill/verify/standing.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 
 from distill.curate.step import Row
 from distill.engines.reasoning import join_reasoning
 from distill.records import Problem, Sample, Verdict
 from distill.store.ledger import Ledger
+from distill.verify.standing import JudgeRule, standing
 
 ROWS_PER_BATCH = 500
 
 
-def candidates(ledger: Ledger, asked: Mapping[str, Problem]) -> Iterator[Row]:
-    """A row for every sample key of `asked` that the ledger has."""
-    keys = list(asked)
-    for start in range(0, len(keys), ROWS_PER_BATCH):
-        batch = keys[start : start + ROWS_PER_BATCH]
-        samples, verdicts = ledger.get_samples(batch), ledger.get_verdicts(batch)
-        for key in batch:
+def candidates(
+    ledger: Ledger,
+    asked: Mapping[str, Problem] | Iterable[tuple[str, Problem]],
+    *,
+    judge: JudgeRule | None = None,
+    verifiers: Collection[str] | None = None,
+) -> Iterator[Row]:
+    """A row for every sample key of `asked` that the ledger has; `asked` may be a stream of (key, problem).
+
+    `judge` says where a judge's verdict counts (None: nowhere), `verifiers` whose verdicts do (None: anyone's).
+    """
+    pairs = iter(asked.items() if isinstance(asked, Mapping) else asked)
+    while batch := dict(islice(pairs, ROWS_PER_BATCH)):
+        samples, verdicts = ledger.get_samples(batch), ledger.get_all_verdicts(batch)
+        for key, problem in batch.items():
             if key in samples:
-                yield candidate(asked[key], samples[key], verdicts.get(key))
+                given = standing(problem, verdicts.get(key, ()), judge=judge, verifiers=verifiers)
+                yield candidate(problem, samples[key], given)
 
 
 def candidate(problem: Problem, sample: Sample, verdict: Verdict | None) -> Row:

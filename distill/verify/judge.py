@@ -213,8 +213,9 @@ class _Court:
     ) -> dict[str, SampleRequest]:
         """The requests, by key, that a case adds to those under way."""
         shown = shown_answer(sample, verdict.extracted)
-        if problem.answer is None or shown is None or has_own_verdict(shown):
-            self.summary.not_asked[_why_not(problem, shown)] += 1
+        is_aborted = sample.finish_reason == "aborted"
+        if problem.answer is None or shown is None or is_aborted or has_own_verdict(shown):
+            self.summary.not_asked[_why_not(problem, shown, is_aborted)] += 1
             return {}
         version = self._version(problem, shown)
         before = [each for each in known if each.verifier == JUDGE and each.version == version]
@@ -293,7 +294,9 @@ class _Court:
         return self.summary
 
 
-def _why_not(problem: Problem, shown: str | None) -> str:
+def _why_not(problem: Problem, shown: str | None, is_aborted: bool) -> str:
     if problem.answer is None:
         return "no gold answer"
+    if is_aborted:
+        return "the completion was aborted"
     return "no text after the reasoning" if shown is None else "the answer brings a verdict line of its own"

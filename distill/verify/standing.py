@@ -52,7 +52,8 @@ def verifier_verdict(problem: Problem, verdicts: Sequence[Verdict]) -> Verdict |
     """The verdict by rule: of today's version where there is one, else the last written; never a judge's."""
     own = [verdict for verdict in verdicts if verdict.verifier != JUDGE]
     current = [verdict for verdict in own if is_current(problem, verdict)] if len(own) > 1 else []
-    return (current or own or [None])[-1]
+    found = current or own
+    return found[-1] if found else None
 
 
 def is_current(problem: Problem, verdict: Verdict) -> bool:
