@@ -6,7 +6,9 @@ from distill.curate.step import Decision, Row
 
 
 class Verified:
-    """Drops with the outcome as the reason: wrong, no_answer, truncated, error; unverified where there is no verdict.
+    """Drops with the outcome as the reason: wrong, undecided (the verifier cannot tell), no_answer, truncated, error.
+
+    unverified where there is no verdict.
 
     Source: rejection sampling on a verifiable answer, DeepSeek-R1, https://arxiv.org/abs/2501.12948, section 2.3.3.
     """
