@@ -20,7 +20,7 @@ from distill.harvest.progress import Progress, no_progress
 from distill.harvest.summary import FamilyYield, HarvestSummary
 from distill.records import Problem, Sample, SampleRequest, SamplingParams, Verdict
 from distill.store.ledger import Ledger
-from distill.verify.base import verifier
+from distill.verify.base import current_version
 from distill.verify.pool import VerifierPool
 
 if TYPE_CHECKING:
@@ -89,16 +89,17 @@ def harvest(
 
 
 def _current_verdicts(ledger: Ledger, by_key: dict[str, Problem], known: Iterable[str]) -> dict[str, Verdict]:
-    """Verdicts of known samples by the verifier version of today, errors left out: those are verified again."""
+    """Verdicts of known samples by the verifier and the gold answer of today; errors are left out, to verify again."""
     keys = list(known)
-    versions = {name: verifier(name).version() for name in {by_key[key].verifier for key in keys}}
+    problems = {id(by_key[key]): by_key[key] for key in keys}
+    versions = {identity: current_version(problem) for identity, problem in problems.items()}
     found = ledger.get_verdicts(keys)
     return {
         key: verdict
         for key, verdict in found.items()
         if verdict.outcome != "error"
         and verdict.verifier == by_key[key].verifier
-        and versions[verdict.verifier] == verdict.version
+        and versions[id(by_key[key])] == verdict.version
     }
 
 

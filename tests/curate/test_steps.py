@@ -24,6 +24,7 @@ def test_every_step_keeps_a_good_row(row, problem):
     ("outcome", "reason"),
     [
         ("wrong", "wrong"),
+        ("undecided", "undecided"),
         ("no_answer", "no_answer"),
         ("truncated", "truncated"),
         ("error", "error"),

@@ -10,7 +10,7 @@ from distill.engines.base import sample_through_ledger
 from distill.errors import ProblemError
 from distill.harvest.runner import harvest, requests_for
 from distill.records import SamplingParams, Verdict
-from distill.verify.base import verifier
+from distill.verify.base import current_version
 
 PARAMS = SamplingParams(0.6, 0.95, 64)
 
@@ -49,12 +49,25 @@ def test_an_interrupt_keeps_what_was_finished(engine, ledger, problems, settings
     assert (ledger.count(), ledger.count_verdicts()) == (16, 16)
 
 
+def test_a_new_gold_answer_under_the_same_prompt_is_verified_again(engine, ledger, problems, settings):
+    before = harvest(engine(), ledger, problems(2), **settings)
+    mended = [replace(problem, answer="no such answer") for problem in problems(2)]
+    again = engine()
+    summary = harvest(again, ledger, mended, **settings)
+    assert again.drawn == [] and before.accepted > 0
+    assert summary.accepted == 0
+    assert harvest(engine(), ledger, problems(2), **settings).accepted == before.accepted
+
+
 def test_missing_and_failed_verdicts_are_made_up_for(engine, ledger, problems, settings):
     requests = requests_for(engine().render, problems(3), 4, PARAMS, 5)
     samples = list(sample_through_ledger(engine(), ledger, requests))
-    version = verifier("exact").version()
-    broken = [Verdict(sample.key, "exact", version, "error", 0.0, None, "time limit") for sample in samples[:2]]
-    kept = Verdict(samples[3].key, "exact", version, "no_answer", 0.0, None, "said before")
+    version = {problem.id: current_version(problem) for problem in problems(3)}
+    broken = [
+        Verdict(sample.key, "exact", version[sample.problem_id], "error", 0.0, None, "time limit")
+        for sample in samples[:2]
+    ]
+    kept = Verdict(samples[3].key, "exact", version[samples[3].problem_id], "no_answer", 0.0, None, "said before")
     outdated = Verdict(samples[5].key, "exact", "0-old", "correct", 1.0, "5")
     ledger.add_verdicts([*broken, kept, outdated])
     again = engine()
