@@ -107,7 +107,8 @@ def verify_again(
 ) -> VerifiedAgain:
     """Verify every sample asked for that the ledger has and that lacks a current verdict, or all of them.
 
-    `progress` is called at every commit. Whatever interrupts it, verdicts reached so far are in the ledger, and the same call goes on from there.
+    `progress` is called at every commit. Whatever interrupts it, verdicts reached so far are in the ledger, and the
+    same call goes on from there.
     Raises: DistillError where a problem cannot be verified at all; InfrastructureError where workers cannot start.
     """
     work = _Work(ledger, everything)

@@ -36,6 +36,7 @@ _MECHANISMS = (
     "math_second",
     "math_sets",
     "math_tokens",
+    "math_tree",
     "math_values",
     "pool",
     "sandbox",
