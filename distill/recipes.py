@@ -137,6 +137,39 @@ class Budget(Strict):
     hours: float | None = Field(default=None, gt=0)
 
 
+class Judge(Strict):
+    """A model that is asked where the verifier has no answer to rely on; off unless the recipe has this section.
+
+    With `base_url`, `model` is the name the server knows (null: its only one); without, a teacher card's name or a
+    checkpoint folder, loaded here. Its key is in the environment variable that `api_key_env` names: not the teacher's,
+    which another host must not see.
+    """
+
+    base_url: str | None = None
+    model: str | None = None
+    on: list[Literal["undecided", "wrong", "no_answer", "error"]] = Field(default=["undecided"], min_length=1)
+    """Outcomes of the verifier that the judge is asked about, and that its verdict then stands for."""
+    votes: Literal[1, 3] = 1
+    """Replies a verdict; of three, two must agree."""
+    max_new_tokens: Count = 512
+    temperature: Temperature = 0.0
+    check_share: float = Field(default=0.05, ge=0, le=1)
+    """Share of the samples the verifier decided that is judged too: how often they agree is reported."""
+    max_in_flight: Count = 64
+    batch_size: Count = 32
+    """For a judge that is loaded here."""
+    api_key_env: str = "DISTILL_JUDGE_API_KEY"
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Judge:
+        if self.base_url is None and self.model is None:
+            raise ValueError("names no judge; set base_url, or model to a teacher card or a checkpoint folder.")
+        if self.votes > 1 and self.temperature == 0:
+            raise ValueError(f"votes: {self.votes} at temperature 0 are {self.votes} times the same; set temperature.")
+        return self
+
+
 class Harvest(Strict):
     """How the teacher is sampled; null is what the teacher card says."""
 
@@ -152,6 +185,7 @@ class Harvest(Strict):
     max_new_tokens: Count | None = None
     verify_workers: Count = 2
     verify_timeout_seconds: float = Field(default=30.0, gt=0)
+    judge: Judge | None = None
 
     @model_validator(mode="after")
     def _ladder_ascends(self) -> Harvest:

@@ -30,6 +30,7 @@ from distill.records import (
     stable_hash,
 )
 from distill.verify.base import current_version
+from distill.verify.standing import is_current, verifier_verdict
 
 PROBLEMS_PER_GROUP = 64
 
@@ -127,7 +128,7 @@ class Asking:
         while group := [self.entry(problem) for problem in islice(remaining, PROBLEMS_PER_GROUP)]:
             moving: Sequence[Entry] = group
             while moving:
-                missing = self.advance(ledger, moving, choose=last_verdict)
+                missing = self.advance(ledger, moving, choose=verifier_verdict)
                 unverified = [(entry, ask, sample) for entry, ask, sample in missing if sample is not None]
                 for entry, ask, sample in unverified:
                     entry.keys[ask] = sample.key
@@ -173,14 +174,5 @@ def digest(problem: Problem) -> str:
 
 
 def current_verdict(problem: Problem, verdicts: Sequence[Verdict]) -> Verdict | None:
-    """The verdict of the problem's own verifier as it is today; None where there is none, or only an error."""
-    version = current_version(problem)
-    for verdict in reversed(verdicts):
-        if verdict.verifier == problem.verifier and verdict.version == version and verdict.outcome != "error":
-            return verdict
-    return None
-
-
-def last_verdict(problem: Problem, verdicts: Sequence[Verdict]) -> Verdict | None:
-    """The verdict that the problem's own verifier gave last, of whatever version."""
-    return next((verdict for verdict in reversed(verdicts) if verdict.verifier == problem.verifier), None)
+    """The verdict of today's verifier on today's problem; None where there is none, or only an error."""
+    return next((verdict for verdict in reversed(verdicts) if is_current(problem, verdict)), None)

@@ -63,6 +63,20 @@ def test_verdict_names_sample_verifier_and_version(make_problem: Make, make_samp
     assert current_version(replace(problem, meta={"tests": []})) != current_version(problem)
 
 
+def test_the_version_changes_with_gold_answer_and_tests_and_not_with_the_prompt(make_problem: Make) -> None:
+    problem = make_problem("1", verifier="code", tests={"inputs": ["1"]})
+    changed = [replace(problem, answer="2"), replace(problem, meta={"tests": {"inputs": ["2"]}})]
+    assert len({current_version(each) for each in (problem, *changed)}) == 3
+    assert current_version(replace(problem, prompt="another", id="q")) == current_version(problem)
+
+
+def test_an_aborted_stream_is_no_answer_whatever_stands_in_it(make_problem: Make, make_sample: MakeSample) -> None:
+    sample = replace(make_sample(r"\boxed{12}", finish_reason="aborted"), note="looped: 20 words, 8 times")
+    verdict = verify(make_problem("12"), sample)
+    assert (verdict.outcome, verdict.extracted) == ("no_answer", None)
+    assert verdict.detail == "aborted: looped: 20 words, 8 times"
+
+
 @pytest.mark.parametrize(
     ("gold", "answer", "outcome"),
     [
