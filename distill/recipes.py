@@ -41,8 +41,8 @@ class JsonlSource(Strict):
     """Problems in a JSONL file, its path relative to the recipe; `prompt` to `id` are column names.
 
     Verifier code needs `tests` (forms: distill/testcases.py) and may need `entry_point`, the function's name; choice
-    takes `choices`; all others need `answer`. `answer_after` is a marker in the answer column that the gold answer
-    follows (GSM8K: `####`).
+    takes `choices`; majority, for problems without a gold answer, takes no `answer`; all others need it.
+    `answer_after` is a marker in the answer column that the gold answer follows (GSM8K: `####`).
     """
 
     path: str
@@ -54,7 +54,7 @@ class JsonlSource(Strict):
     id: str | None = None
     domain: str
     licence: str
-    verifier: Literal["math", "exact", "code", "choice"]
+    verifier: Literal["math", "exact", "code", "choice", "majority"]
     family: str | None = None
     limit: Count | None = None
     instruction: str | None = None
@@ -81,7 +81,7 @@ class DatasetSource(Strict):
     columns: DatasetColumns
     domain: str
     licence: str
-    verifier: Literal["math", "exact", "code", "choice"]
+    verifier: Literal["math", "exact", "code", "choice", "majority"]
     family: str | None = None
     limit: Count | None = None
     instruction: str | None = None

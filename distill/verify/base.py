@@ -26,6 +26,7 @@ _MECHANISMS = (
     "code_functions",
     "code_output",
     "base",
+    "classes",
     "extract",
     "functions",
     "jail",

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import logging
 import re
-import unicodedata
 from functools import cache, lru_cache
 from importlib import metadata
 from typing import Any
@@ -27,7 +26,7 @@ from distill.errors import ProblemError
 from distill.problems import normalise
 from distill.records import Outcome, Problem
 from distill.verify.base import Judgement
-from distill.verify.extract import final_answer, last_boxed, plain_text, without_closing_marks
+from distill.verify.extract import final_answer, last_boxed, one_spelling, plain_text, without_closing_marks
 from distill.verify.math_second import Opinion, compare
 
 REVISION = 2
@@ -78,7 +77,7 @@ def score(problem: Problem, extracted: str) -> Judgement:
     if _is_words(gold):
         same = normalise(plain_text(gold)) == normalise(plain_text(found))
         return _judgement("correct" if same else "wrong", "compared as words")
-    if _same_text(gold, found):
+    if one_spelling(gold) == one_spelling(found):
         return _judgement("correct", "the same text")
     second = compare(gold, found)
     if second.relation == "equal" and second.is_exact:
@@ -112,12 +111,6 @@ _ALONE: dict[str, tuple[Outcome, str]] = {
 
 def _judgement(outcome: Outcome, detail: str) -> Judgement:
     return Judgement(outcome, float(outcome == "correct"), detail)
-
-
-def _same_text(gold: str, found: str) -> bool:
-    """Letter by letter, case included (R is not r), after LaTeX dressing and runs of white space."""
-    one, other = (re.sub(r"\s+", " ", unicodedata.normalize("NFKC", plain_text(text))) for text in (gold, found))
-    return one == other
 
 
 def _tidy(text: str) -> str:

@@ -16,7 +16,7 @@ MakeSample = Callable[..., Sample]
 
 
 def test_verifiers_are_the_files() -> None:
-    assert verifier_names() == ["choice", "code", "exact", "gym", "math"]
+    assert verifier_names() == ["choice", "code", "exact", "gym", "majority", "math"]
 
 
 def test_a_boxed_answer_in_an_unclosed_thought_is_never_read(make_problem: Make, make_sample: MakeSample) -> None:
