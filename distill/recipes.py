@@ -129,6 +129,14 @@ class Adaptive(Strict):
     """Most samples of a problem that has some verified traces, but not enough; null is samples_per_problem."""
 
 
+class Voting(Strict):
+    """When the samples of a problem without a gold answer (verifier majority) are taken to agree."""
+
+    min_votes: Count = 4
+    min_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of the votes that the leading answer needs; it must lead alone in any case."""
+
+
 class Budget(Strict):
     """What a harvest may spend; null is no limit."""
 
@@ -179,6 +187,7 @@ class Harvest(Strict):
     token_ladder: list[Count] = Field(default=[])
     """Lower token limits to try first, ascending; what they cut goes on with the next, max_new_tokens at last."""
     budget: Budget = Field(default_factory=Budget)
+    voting: Voting = Field(default_factory=Voting)
     batch_size: Count = 128
     temperature: Temperature | None = None
     top_p: Fraction | None = None

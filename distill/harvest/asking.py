@@ -61,6 +61,12 @@ class Entry:
             self.cost_usd = (self.cost_usd or 0.0) + sample.cost_usd
         return True
 
+    def verdicts_changed(self, verdicts: Sequence[Verdict]) -> None:
+        """A vote said something else of samples that were observed; what it says of the others stays."""
+        self.outcomes = Counter(verdict.outcome for verdict in verdicts)
+        self.state.correct = self.outcomes["correct"]
+        self.state.failed = self.outcomes.total() - self.state.correct - self.outcomes["error"]
+
     @property
     def is_done(self) -> bool:
         return self.state.reason is not None and not self.state.outstanding
@@ -116,7 +122,10 @@ class Asking:
         return stable_hash(*parts, length=16)
 
     def entry(self, problem: Problem) -> Entry:
-        return Entry(problem, digest(problem), self.render(problem.prompt), ProblemState(self.plan))
+        plan = self.plan
+        if problem.verifier == "majority":  # a vote wants all its samples
+            plan = replace(plan, enough=None, hopeless_rate=0.0)
+        return Entry(problem, digest(problem), self.render(problem.prompt), ProblemState(plan))
 
     def request(self, entry: Entry, ask: Ask, prefix: PartialTrace | None = None) -> SampleRequest:
         params = replace(self.params, max_new_tokens=self.plan.rungs[ask.rung])

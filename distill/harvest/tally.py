@@ -49,6 +49,16 @@ class Tally:
         if verdict.outcome == "correct" and entry.outcomes["correct"] == 1:
             self.problems_covered += 1
 
+    def voted(self, problem: Problem, before: Counter[str], now: Counter[str]) -> None:
+        """A vote changed what was said of samples that are counted."""
+        self.outcomes.subtract(before)
+        self.outcomes.update(now)
+        self.outcomes = +self.outcomes
+        more = now["correct"] - before["correct"]
+        self.accepted += more
+        self.families[problem.family].accepted += more
+        self.problems_covered += bool(now["correct"]) - bool(before["correct"])
+
     def settled(self, reason: str) -> None:
         """Nothing more is drawn of a problem that was open."""
         self.problems_settled += 1
