@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from distill.engines.base import Engine, sample_through_ledger
 from distill.errors import ProblemError
-from distill.harvest.progress import Progress, no_progress
+from distill.harvest.progress import HarvestView, Progress, no_progress
 from distill.harvest.summary import FamilyYield, HarvestSummary
 from distill.records import Problem, Sample, SampleRequest, SamplingParams, Verdict
 from distill.store.ledger import Ledger
@@ -69,7 +69,7 @@ def harvest(
     for request in requests:  # by key: a sample of the ledger may name another id that the same prompt once had
         by_key.setdefault(request.key(engine.fingerprint), by_id[request.problem_id])
     known = ledger.get_samples(by_key)
-    tally = _Tally(by_key, len(by_id), len(known))
+    tally = _Tally(by_key, len(by_id), samples_per_problem, len(known))
     verdicts_known = _current_verdicts(ledger, by_key, known)
     with VerifierPool(verify_workers, verify_timeout_seconds) as pool:
         pairs = _pairs(engine, ledger, requests, by_key, verdicts_known, tally, progress)
@@ -84,7 +84,7 @@ def harvest(
                         waiting = []
         finally:
             ledger.add_verdicts(waiting)
-    progress(tally)
+    progress(tally.view())
     return tally.summary(engine, samples_per_problem)
 
 
@@ -113,7 +113,7 @@ def _pairs(
 ) -> Generator[tuple[Problem, Sample]]:
     for sample in sample_through_ledger(engine, ledger, requests):
         tally.count_sample(sample)
-        progress(tally)
+        progress(tally.view())
         if sample.key in verdicts_known:
             tally.count_verdict(verdicts_known[sample.key])
         else:
@@ -123,8 +123,11 @@ def _pairs(
 class _Tally:
     """Running counts of a harvest; what the progress line shows and the summary is made from."""
 
-    def __init__(self, by_key: dict[str, Problem], num_problems: int, known: int):
-        self.by_key, self.num_problems, self.wanted, self.known = by_key, num_problems, len(by_key), known
+    def __init__(self, by_key: dict[str, Problem], num_problems: int, samples_per_problem: int, known: int):
+        self.by_key, self.wanted, self.known = by_key, len(by_key), known
+        self.num_problems, self.samples_per_problem = num_problems, samples_per_problem
+        self.samples_of: Counter[str] = Counter()
+        self.settled = self.settled_from_ledger = 0
         self.started = time.monotonic()
         self.samples = self.tokens = self.verified = self.accepted = 0
         self.new_tokens = 0
@@ -138,7 +141,12 @@ class _Tally:
         if self.samples > self.known:
             self.new_tokens += sample.completion_tokens
         self.finish_reasons[sample.finish_reason] += 1
-        family = self.by_key[sample.key].family
+        problem = self.by_key[sample.key]
+        self.samples_of[problem.id] += 1
+        if self.samples_of[problem.id] == self.samples_per_problem:
+            self.settled += 1
+            self.settled_from_ledger += self.samples <= self.known
+        family = problem.family
         self.families[family].samples += 1
         self.families[family].tokens += sample.completion_tokens
 
@@ -154,17 +162,24 @@ class _Tally:
         return time.monotonic() - self.started
 
     @property
-    def accept_rate(self) -> float:
-        return self.accepted / self.verified if self.verified else 0.0
-
-    @property
     def tokens_per_second(self) -> float:
         return self.new_tokens / self.seconds if self.seconds > 0 else 0.0
 
-    @property
-    def seconds_left(self) -> float | None:
-        new = self.samples - self.known
-        return (self.wanted - self.samples) * self.seconds / new if new > 0 else None
+    def view(self) -> HarvestView:
+        return HarvestView(
+            problems=self.num_problems,
+            settled=self.settled,
+            settled_from_ledger=self.settled_from_ledger,
+            samples=self.samples,
+            samples_wanted=self.wanted,
+            samples_from_ledger=min(self.known, self.samples),
+            tokens=self.tokens,
+            new_tokens=self.new_tokens,
+            verified=self.verified,
+            accepted=self.accepted,
+            verifier_errors=self.outcomes["error"],
+            seconds=self.seconds,
+        )
 
     def summary(self, engine: Engine, samples_per_problem: int) -> HarvestSummary:
         return HarvestSummary(

@@ -1,0 +1,23 @@
+"""The interval of a share, for what a harvest shows and a funnel reports.
+
+    low, high = wilson_interval(accepted, verified)
+
+Standard library alone: importing this is free. Not covered: samples of one problem, which are no independent trials
+(`population_interval` of `distill/evaluate/metrics.py` keeps an item's samples together).
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from statistics import NormalDist
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Two-sided Wilson score interval of a share: for rates of independent trials, such as truncation at k = 1."""
+    if trials == 0:
+        return (0.0, 1.0)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = successes / trials
+    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
+    return (max(0.0, centre - half), min(1.0, centre + half))
