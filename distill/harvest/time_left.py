@@ -6,11 +6,11 @@
 A problem is open from its first request until it is settled: solved often enough, hopeless, or out of samples. The mean
 time open, W, is the open problems summed over time, by problems settled: the estimate for exponential times of which
 some are not over yet, so that the hard ones that are still open count. With A problems open at a time and U not begun,
-the last begins after U W / A. Then comes the tail, in which slots empty: the longest of A times is W where all are alike,
-and W (1 + 1/2 + ... + 1/A) where they are exponential; a limit on samples a problem makes it something between, and the
-geometric mean of the two is taken (tests/harvest/test_time_left.py says how well it does). Problems settled in the later
-half are what counts, so a harvest that slows down is seen. Source of W: S. M. Ross, Introduction to Probability and
-Statistics for Engineers and Scientists, section 14.3.3 (total time on test divided by failures).
+the last begins after U W / A. Then comes the tail, in which slots empty: the longest of A times is W where all are
+alike, and W (1 + 1/2 + ... + 1/A) where they are exponential; a limit on samples a problem makes it something between,
+and the geometric mean of the two is taken (tests/harvest/test_time_left.py says how well it does). What counts is the
+later half of the settled problems, so a harvest that slows down is seen. Source of W: S. M. Ross, Introduction to
+Probability and Statistics for Engineers and Scientists, section 14.3.3 (total time on test divided by failures).
 Not covered: budgets, which may end a harvest before (`progress.py`).
 """
 

@@ -30,7 +30,8 @@ def test_every_figure_is_on_the_panel():
     text = drawn(VIEW, (5400.0, "problems"))
     for words in (
         "harvest deepseek-r1", "1,250 settled, 250 open, 3,000 in all", "about 1 h 30 min", "250 busy of 256",
-        "11,000 tokens/s, 4003 samples (200 from the ledger)", "3,000 of 4,000 verified: 75.0% accepted (73.6% to 76.3%)",
+        "11,000 tokens/s, 4003 samples (200 from the ledger)",
+        "3,000 of 4,000 verified: 75.0% accepted (73.6% to 76.3%)",
         "4000 tokens ($0.012) per accepted trace", "25% of 4.8e+07 tokens, 90% of 40 dollars",
         "content_filter 1, rate_limited 12, verifier 2", "17 min",
     ):  # fmt: skip

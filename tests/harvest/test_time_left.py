@@ -53,7 +53,7 @@ def adaptive_harvest(
 def test_estimates_along_a_harvest(problems, slots, low, high, spread):
     """A tenth, a quarter, half and three quarters of the way, by what it took then; the slow last problems included.
 
-    Within a factor of two where problems outnumber slots; with a slot for each problem all is tail, and it is less sure.
+    Within a factor of two where problems outnumber slots; with a slot for each problem all is tail: less sure.
     """
     ratios = []
     for seed in range(4):
