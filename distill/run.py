@@ -124,6 +124,7 @@ class Run:
             removed_overlap=len(overlapping),
             removed_duplicates=len(loaded) - len(unique),
             by_family=dict(Counter(problem.family for problem in kept)),
+            by_group=_groups(kept),
         )
         return kept
 
@@ -427,6 +428,15 @@ def sampling_params(settings: Harvest | Evaluation) -> SamplingParams:
     """A section's settings; a loaded recipe has them all, what it left out came from the teacher card."""
     assert settings.temperature is not None and settings.top_p is not None and settings.max_new_tokens is not None
     return SamplingParams(settings.temperature, settings.top_p, settings.max_new_tokens)
+
+
+def _groups(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """Numbers of problems by source, domain and family: what a funnel starts from."""
+    counts = Counter((problem.source, problem.domain, problem.family) for problem in problems)
+    return [
+        {"source": source, "domain": domain, "family": family, "problems": count}
+        for (source, domain, family), count in sorted(counts.items())
+    ]
 
 
 def _kept_speed(summary: HarvestSummary, before: dict[str, Any]) -> dict[str, Any]:

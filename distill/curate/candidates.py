@@ -68,6 +68,7 @@ def candidate(problem: Problem, sample: Sample, verdict: Verdict | None, rate: P
         "finish_reason": sample.finish_reason,
         "completion_tokens": sample.completion_tokens,
         "prompt_tokens": sample.prompt_tokens,
+        "cost_usd": sample.cost_usd,
         "teacher": sample.model,
         "teacher_fingerprint": sample.model_fingerprint,
         "temperature": sample.params.get("temperature"),

@@ -72,8 +72,7 @@ def harvest(
             running.run(limit=verify_workers * UNVERIFIED_PER_WORKER)
         finally:
             running.commit()
-    running.tally.is_over = True
-    progress(running.tally)
+    progress(running.tally.view(engine))
     return running.tally.summary(engine, asking.plan.most)
 
 
@@ -93,7 +92,7 @@ class _Harvest:
     ):
         self.engine, self.ledger, self.asking, self.pool, self.polls = engine, ledger, asking, pool, polls
         self.spending, self.progress = spending, progress
-        self.tally = Tally(len(problems), spending)
+        self.tally = Tally(len(problems), spending, asking.plan.most if asking.plan.enough is None else None)
         self.scope = stable_hash(asking.scope(), repr(polls.settings), length=16)
         self._problems = iter(problems)
         self._seen: set[int] = set()
@@ -116,7 +115,7 @@ class _Harvest:
                 self._take_verdicts(self.pool.poll(None))
             if item is None:
                 self.commit()
-            self.progress(self.tally)
+            self.progress(self.tally.view(self.engine))
         while self.pool.pending:
             self._take_verdicts(self.pool.poll(None))
 
@@ -230,6 +229,7 @@ class _Harvest:
 
     def _unanswered(self, item: Unanswered) -> None:
         self.spending.drawn(0, None)
+        self.tally.unanswered += 1
         entry, ask = self._under_way.pop(item.key)
         entry.state.observe(ask, Result(None, None, is_refused=item.is_refused))
         self._advance([entry])
