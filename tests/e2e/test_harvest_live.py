@@ -91,5 +91,5 @@ def test_a_dumb_terminal_gets_lines(command):
     code, out, shown = in_a_terminal(command, columns=80, TERM="dumb")
     assert code == 0, shown
     assert "│" not in shown
-    assert "harvest: 12/12 problems settled, 24/24 samples" in shown
+    assert "harvest: 12/12 problems settled, 0 open, 24/24 samples" in shown
     assert out.splitlines()[-1].startswith("harvest: 24 samples of 12 problems")
