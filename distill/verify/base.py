@@ -30,6 +30,7 @@ _MECHANISMS = (
     "extract",
     "functions",
     "jail",
+    "math_points",
     "math_reader",
     "math_second",
     "math_sets",
