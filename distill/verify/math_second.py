@@ -24,6 +24,7 @@ from distill.verify.math_tree import Node, UnreadableError
 from distill.verify.math_values import UndefinedError
 
 MOST_WAYS_TO_READ = 16
+LONGEST_UNORDERED = 100
 BOLD_READINGS = ("division", "log")
 """Questions whose less plain answer proves nothing alone: equality that hangs on it is not exact."""
 
@@ -136,7 +137,7 @@ def _by_parts(gold: Node, found: Node) -> Opinion:
         return compare_formulas(gold, found)
     if gold.head in several and found.head in several:
         if gold.head != found.head and not {gold.head, found.head} <= {"list", "set"}:
-            return Opinion("unknown", reason=f"a {gold.head} and a {found.head}")
+            return _of_two_kinds(gold, found)
         if gold.head in ("list", "set"):
             return _unordered(gold.parts, found.parts)
         return _ordered(gold, found)
@@ -144,6 +145,13 @@ def _by_parts(gold: Node, found: Node) -> Opinion:
     if many.head in ("set", "list") and len(_distinct(many.parts)) == 1:
         return _compare(many.parts[0], one) if many is gold else _compare(one, many.parts[0])
     return Opinion("different", False, f"a {many.head} of {len(many.parts)} and one value")
+
+
+def _of_two_kinds(gold: Node, found: Node) -> Opinion:
+    """A list may be meant as a tuple where its items are in the same order; a set or a matrix is no tuple."""
+    kinds = f"a {gold.head} and a {found.head}"
+    may_be = {gold.head, found.head} == {"list", "tuple"} and _ordered(gold, found).relation != "different"
+    return Opinion("unknown" if may_be else "different", False, kinds)
 
 
 def _in_bases(gold: Node, found: Node) -> Opinion:
@@ -185,9 +193,13 @@ def _all(opinions: Iterator[Opinion]) -> Opinion:
 
 def _unordered(gold: tuple[Node, ...], found: tuple[Node, ...]) -> Opinion:
     """As sets: every item of each has an equal one in the other."""
-    exact = True
-    for one, others in ((item, found) for item in gold):
-        opinions = [_compare(one, other) for other in others]
+    if max(len(gold), len(found)) > LONGEST_UNORDERED:
+        return Opinion("unknown", reason=f"more than {LONGEST_UNORDERED} items")
+    exact, spelled = True, frozenset(found)
+    for one in gold:
+        if one in spelled:
+            continue
+        opinions = [_compare(one, other) for other in found]
         equal = [opinion for opinion in opinions if opinion.relation == "equal"]
         if not equal:
             unknown = [opinion for opinion in opinions if opinion.relation == "unknown"]

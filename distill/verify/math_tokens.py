@@ -62,12 +62,12 @@ _UNITS = {
 }  # fmt: skip
 _SHORT_UNITS = (frozenset(_UNITS) - words("m g s in")) | {"per"}
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|operatorname)\s*\*?\s*\{([^{}]*)\}")
-_THOUSANDS = r"\d{1,3}(?:(?:\{,\}|,?\\[!,]\s*)\d{3})+(?!\d)(?:\.\d+)?"
+_THOUSANDS = r"\d{1,3}(?:(?:\{,\}|,?\\[!,]\s*|[ ~])\d{3})+(?!\d)(?:\.\d+)?"
 _COMMA_THOUSANDS = r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?"
 _TOKEN = re.compile(
     rf"(?P<repeating>\d*\.\d*\\overline\s*\{{\d+\}})|"
     rf"(?P<space>\s+|\\[,;:! ]|~|\$|\\\$|\\hspace\{{[^{{}}]*\}})|(?P<thousands>{_THOUSANDS})|"
-    rf"(?P<comma_thousands>{_COMMA_THOUSANDS})|(?P<number>\d+\.\d+|\d+(?!\.\d)|\.\d+)|(?P<row>\\\\)|"
+    rf"(?P<comma_thousands>{_COMMA_THOUSANDS})|(?P<scientific>\d+(?:\.\d+)?[eE][-+]?\d+)|(?P<number>\d+\.\d+|\d+(?!\.\d)|\.\d+)|(?P<row>\\\\)|"
     r"\\(?P<environment>begin|end)\s*\{(?P<name>[a-z]+)\*?\}|\\(?P<command>[A-Za-z]+)|\\(?P<escaped>[{}|%#&_])|"
     r"(?P<dots>\.\.\.+)|(?P<sign><=|>=|!=|\*\*|[-+*/^_()\[\]{}|!=<>,;%':&])|(?P<word>[A-Za-z]+)"
 )
@@ -113,6 +113,8 @@ def _of_match(match: re.Match[str], space: bool) -> list[Token]:
     kind, value = match.lastgroup, match[0]
     if kind in ("thousands", "comma_thousands", "number"):
         return [Token(kind, value, space)]
+    if kind == "scientific":
+        return [Token("number", _scientific(value), space)]
     if kind == "repeating":
         return [Token("number", _repeating(value), space)]
     if kind == "row":
@@ -138,6 +140,13 @@ def _repeating(text: str) -> str:
     fixed, _, period = rest.replace(" ", "").removesuffix("}").partition(r"\overline{")
     cycle = Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed))
     return str(Fraction(f"{whole or 0}.{fixed or 0}") + cycle)
+
+
+def _scientific(text: str) -> str:
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(exponent.lstrip("+-")) > 3:
+        raise UnreadableError(f"the exponent {exponent}")
+    return str(Fraction(mantissa) * Fraction(10) ** int(exponent))
 
 
 def _of_command(name: str, space: bool) -> list[Token]:

@@ -29,7 +29,8 @@ def value(text: str, **choices: bool) -> object:
         (r"30^\circ", "30"), (r"30^{\circ}", "30"), (r"30\text{ degrees}", "30"), (r"\log_2 8", "3"), ("52_8", "42"),
         ("2xy", "30"), ("x(y+1)", "18"), ("(x+1)(y-1)", "16"), (r"2 \cdot 3 x", "18"), ("1/2x", "3/2"),
         ("2**3", "8"), ("x²", "9"), ("7 − 2", "5"), ("√16 × 2", "8"), (r"\text{73}", "73"), ("sqrt(16)", "4"),
-        (r"\frac{270}7\text{ degrees}", "270/7"), (r"x\,y", "15"), (r"1.2 \times 10^3", "1200"), ("+5", "5"),
+        (r"\frac{270}7\text{ degrees}", "270/7"), (r"x\,y", "15"), ("1.5e3", "1500"), ("2E-2", "1/50"),
+        ("10 000", "10000"), (r"1\,234", "1234"), (r"1.2 \times 10^3", "1200"), ("+5", "5"),
         ("--5", "5"),
     ],
 )  # fmt: skip
@@ -78,7 +79,8 @@ def test_forms(text: str, head: str, parts: int, kept: str) -> None:
     [
         ("18 thousand", "the word 'thousand'"), (r"\text{Evelyn}", "the word 'Evelyn'"), (r"\int_0^1 x", "int"),
         ("2 3", "two numbers side by side"), ("(1, 2", "closing bracket"), ("1 +", "expected a value"), ("", "a value"),
-        ("x ? y", "unknown sign"), ("(" * 500, "nested too deeply"), ("1" * 3000, "longer than 2000"),
+        ("x ? y", "unknown sign"), ("1e99999", "the exponent 99999"), ("(" * 500, "nested too deeply"),
+        ("1" * 3000, "longer than 2000"),
         (r"\begin{cases} 1 \end{cases}", "environment"), ("x \\equiv 3 \\pmod 5", "does not know what to do"),
         ("f'(x)", "does not know"), (r"\frac{1}{2", "expected"), ("__import__('os')", "expected"),
     ],
