@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from distill import catalog
 from distill.cards import Count, FileModel, Fraction, StudentCard, TeacherCard, load_student, load_teacher
@@ -115,16 +115,93 @@ class Problems(Strict):
         return [source.model_dump(mode="json", exclude_none=True) for source in self.train]
 
 
+class Adaptive(Strict):
+    """When sampling of a problem stops early; the arithmetic is in distill/harvest/policy.py."""
+
+    enough: Count = 1
+    """Stop when so many traces of a problem verified."""
+    hopeless_rate: float = Field(default=0.05, ge=0, lt=1)
+    """Stop when the pass rate is below this, but for a risk of `hopeless_risk`; 0 never."""
+    hopeless_risk: float = Field(default=0.1, gt=0, lt=1)
+    prior: tuple[PositiveFloat, PositiveFloat] = (0.5, 0.5)
+    """Beta(a, b) prior of the pass rate."""
+    most_if_rare: Count | None = None
+    """Most samples of a problem that has some verified traces, but not enough; null is samples_per_problem."""
+
+
+class Voting(Strict):
+    """When the samples of a problem without a gold answer (verifier majority) are taken to agree."""
+
+    min_votes: Count = 4
+    min_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of the votes that the leading answer needs; it must lead alone in any case."""
+
+
+class Budget(Strict):
+    """What a harvest may spend; null is no limit."""
+
+    tokens: Count | None = None
+    usd: float | None = Field(default=None, gt=0)
+    hours: float | None = Field(default=None, gt=0)
+
+
+class Judge(Strict):
+    """A model that is asked where the verifier has no answer to rely on; off unless the recipe has this section.
+
+    With `base_url`, `model` is the name the server knows (null: its only one); without, a teacher card's name or a
+    checkpoint folder, loaded here. Its key is in the environment variable that `api_key_env` names: not the teacher's,
+    which another host must not see.
+    """
+
+    base_url: str | None = None
+    model: str | None = None
+    on: list[Literal["undecided", "wrong", "no_answer", "error"]] = Field(default=["undecided"], min_length=1)
+    """Outcomes of the verifier that the judge is asked about, and that its verdict then stands for."""
+    votes: Literal[1, 3] = 1
+    """Replies a verdict; of three, two must agree."""
+    max_new_tokens: Count = 512
+    temperature: Temperature = 0.0
+    check_share: float = Field(default=0.05, ge=0, le=1)
+    """Share of the samples the verifier decided that is judged too: how often they agree is reported."""
+    max_in_flight: Count = 64
+    batch_size: Count = 32
+    """For a judge that is loaded here."""
+    api_key_env: str = "DISTILL_JUDGE_API_KEY"
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Judge:
+        if self.base_url is None and self.model is None:
+            raise ValueError("names no judge; set base_url, or model to a teacher card or a checkpoint folder.")
+        if self.votes > 1 and self.temperature == 0:
+            raise ValueError(f"votes: {self.votes} at temperature 0 are {self.votes} times the same; set temperature.")
+        return self
+
+
 class Harvest(Strict):
     """How the teacher is sampled; null is what the teacher card says."""
 
     samples_per_problem: Count
+    """At most so many; without `adaptive` exactly so many."""
+    adaptive: Adaptive | None = None
+    token_ladder: list[Count] = Field(default=[])
+    """Lower token limits to try first, ascending; what they cut goes on with the next, max_new_tokens at last."""
+    budget: Budget = Field(default_factory=Budget)
+    voting: Voting = Field(default_factory=Voting)
     batch_size: Count = 128
     temperature: Temperature | None = None
     top_p: Fraction | None = None
     max_new_tokens: Count | None = None
     verify_workers: Count = 2
     verify_timeout_seconds: float = Field(default=30.0, gt=0)
+    judge: Judge | None = None
+
+    @model_validator(mode="after")
+    def _ladder_ascends(self) -> Harvest:
+        rungs = [*self.token_ladder, *([self.max_new_tokens] if self.max_new_tokens else [])]
+        if rungs != sorted(set(rungs)):
+            raise ValueError(f"token_ladder: expected ascending limits below max_new_tokens, found {rungs}.")
+        return self
 
 
 class Endpoint(Strict):

@@ -22,10 +22,15 @@ class HarvestSummary:
     teacher: str
     teacher_fingerprint: str
     problems: int
-    samples_per_problem: int
+    problems_settled: int
+    problems_covered: int  # with at least one accepted trace
+    settled_by: dict[str, int]  # problems by why nothing more is drawn of them
+    stopped_by: str | None  # the budget that ran out
+    samples_per_problem: int  # at most
     samples: int
     samples_from_ledger: int
     completion_tokens: int
+    cost_usd: float | None
     accepted: int
     outcomes: dict[str, int]
     finish_reasons: dict[str, int]

@@ -30,6 +30,9 @@ _MECHANISMS = (
     "extract",
     "functions",
     "jail",
+    "judge",
+    "judge_agreement",
+    "judge_prompt",
     "math_points",
     "math_reader",
     "math_second",
@@ -41,6 +44,7 @@ _MECHANISMS = (
     "sandbox",
     "sandbox_capabilities",
     "sandbox_watch",
+    "standing",
     "worker",
 )
 _NOT_VERIFIERS = frozenset(_MECHANISMS)

@@ -59,6 +59,8 @@ def test_verdict_names_sample_verifier_and_version(make_problem: Make, make_samp
     verdict = verify(problem, sample)
     assert (verdict.sample_key, verdict.verifier, verdict.version) == (sample.key, "exact", current_version(problem))
     assert (verdict.outcome, verdict.extracted) == ("correct", "Yes")
+    assert current_version(replace(problem, answer="no")) != current_version(problem)
+    assert current_version(replace(problem, meta={"tests": []})) != current_version(problem)
 
 
 def test_the_version_changes_with_gold_answer_and_tests_and_not_with_the_prompt(make_problem: Make) -> None:
