@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from distill import provenance
 from distill.cards import load_student, load_teacher
-from distill.errors import ConfigError, InfrastructureError, ProblemError
+from distill.errors import ConfigError, InfrastructureError
 from distill.recipes import Evaluation, Harvest, Recipe, load_recipe
 from distill.records import Problem, SamplingParams, stable_hash
 from distill.train.parallel import is_main_process, is_worker, launch, leave_processes
@@ -110,19 +110,15 @@ class Run:
     @cached_property
     def train_problems(self) -> list[Problem]:
         """Problems to harvest, distinct and disjoint from the held-out ones; counts go to run.json."""
-        from distill.problems import distinct, load_problems, remove_overlap
+        from distill.problems import training_problems
 
-        loaded = load_problems(self.recipe.problems.sources(), base_dir=self.recipe.base_dir, deduplicate=False)
-        unique = distinct(loaded) if self.recipe.problems.deduplicate else loaded
-        kept, overlapping = remove_overlap(unique, self.held_out)
-        if not kept:
-            raise ProblemError(f"{self.name}: every training problem is also held out; use other seeds or sources.")
+        kept, num_overlap, num_duplicates = training_problems(self.recipe, self.held_out, self.name)
         self.file.update(
             "problems",
             train=len(kept),
             held_out=len(self.held_out),
-            removed_overlap=len(overlapping),
-            removed_duplicates=len(loaded) - len(unique),
+            removed_overlap=num_overlap,
+            removed_duplicates=num_duplicates,
             by_family=dict(Counter(problem.family for problem in kept)),
             by_group=_groups(kept),
         )
@@ -158,23 +154,16 @@ class Run:
 
         Raises: TeacherError where reasoning would be lost, InfrastructureError where nothing answers.
         """
-        from distill.engines.endpoint import EndpointEngine
+        from distill.engines.served import served_teacher
 
-        card = self.teacher_card
-        engine = EndpointEngine.open(
+        return served_teacher(
+            self.teacher_card,
             self.base_urls,
-            name=card.name,
-            served=self.served_model,
-            card_model=card.model,
-            reasoning=card.reasoning,
-            settings=self.recipe.endpoint,
-            params=sampling_params(self.recipe.harvest),
-            price=card.price,
+            self.served_model,
+            self.recipe.endpoint,
+            sampling_params(self.recipe.harvest),
             question=self.train_problems[0].prompt,
         )
-        for report in engine.probes:
-            print(report, file=sys.stderr, flush=True)
-        return engine
 
     def harvest(self) -> HarvestSummary:
         """Sample the teacher on every training problem and verify what it says."""
