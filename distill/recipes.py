@@ -150,6 +150,18 @@ class Endpoint(Strict):
     """Goes into every request as it is, such as `chat_template_kwargs: {thinking: true}`."""
 
 
+class Executor(Strict):
+    """How `--executor ray` spreads a harvest over a Ray cluster (distill/harvest/ray_executor.py)."""
+
+    workers: Count | None = None
+    """null is one a node with --base-url, else as many as the cluster's CPUs and GPUs take."""
+    problems_per_task: Count | None = None
+    """Problems that a worker takes at a time; null is a quarter of its share."""
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    """null is 1 where the workers load the model and the cluster has GPUs, else 0."""
+
+
 class Lora(Strict):
     """As peft's LoraConfig; null target modules are the student card's."""
 
@@ -237,6 +249,7 @@ class Recipe(FileModel):
     problems: Problems
     harvest: Harvest
     endpoint: Endpoint = Field(default_factory=Endpoint)
+    executor: Executor = Field(default_factory=Executor)
     curation: list[dict[str, dict[str, Any]]]
     training: Training
     evaluation: Evaluation
