@@ -50,7 +50,7 @@ class EndpointEngine:
         price: TokenPrice | None = None,
         on_logprobs: Logprobs | None = None,
     ):
-        self.model, self.probes = name, tuple(probes)
+        self.model, self.probes, self.can_continue = name, tuple(probes), False
         self.fingerprint = stable_hash("endpoint", dialect.model, settings.extra_body, length=16)
         self._dialect, self._settings = dialect, settings
         self._reasoning, self._price, self._on_logprobs = reasoning, price, on_logprobs

@@ -17,7 +17,7 @@ PARAMS = SamplingParams(0.6, 0.95, 64)
 class Arithmetic:
     """Answers 'a+b': index 0 right, 1 wrong, 2 cut off in its thought, 3 without an answer; i+1 tokens each."""
 
-    model, fingerprint = "arithmetic", "a0"
+    model, fingerprint, can_continue = "arithmetic", "a0", False
 
     def __init__(self, stop_after: int | None = None):
         self.drawn: list[SampleRequest] = []
@@ -26,8 +26,11 @@ class Arithmetic:
     def render(self, user_message: str) -> str:
         return f"<user>{user_message}<assistant>"
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Iterator[Sample]:
+    def sample(self, requests: Iterable[SampleRequest | None]) -> Iterator[Sample | None]:
         for request in requests:
+            if request is None:
+                yield None
+                continue
             if self.stop_after is not None and len(self.drawn) >= self.stop_after:
                 raise KeyboardInterrupt
             self.drawn.append(request)
