@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from distill.engines.endpoint import EndpointEngine
     from distill.evaluate.result import EvalResult
     from distill.gate.decide import GateVerdict
+    from distill.harvest.progress import Progress
     from distill.harvest.summary import HarvestSummary
     from distill.store.ledger import Ledger
     from distill.train.sft import TrainingResult
 
 Role = Literal["base", "student", "teacher"]
+Executor = Literal["local", "ray"]
 ROLES: tuple[Role, ...] = ("base", "student", "teacher")
 
 
@@ -133,17 +135,21 @@ class Run:
 
     def engine(self, role: Role, batch_size: int) -> Engine:
         """The engine of a role: the teacher's endpoint where there is one, else local; the student is the run's own."""
-        from distill.engines.local import LocalEngine
-
         if role == "teacher" and self.base_urls:
             return self.teacher_endpoint()
+        return self._local_opener(role, batch_size)()
+
+    def _local_opener(self, role: Role, batch_size: int) -> Callable[[], Engine]:
+        from distill.engines.local import LocalEngine
+
         card = self.teacher_card if role == "teacher" else self.student_card
         location = str(self.directory / "student") if role == "student" else card.model_location
         if role == "student" and not (self.directory / "student" / "training.json").exists():
             raise ConfigError(
                 f"{location}: there is no trained student yet; run `distill train {self.name} --out {self.directory}`."
             )
-        return LocalEngine.open(
+        return partial(
+            LocalEngine.open,
             location,
             name=f"{card.name}-distilled" if role == "student" else card.name,
             reasoning=self.teacher_card.reasoning,
@@ -156,50 +162,87 @@ class Run:
 
         Raises: TeacherError where reasoning would be lost, InfrastructureError where nothing answers.
         """
+        engine = self._endpoint_opener()(settings=self.recipe.endpoint)
+        for report in engine.probes:
+            print(report, file=sys.stderr, flush=True)
+        return engine
+
+    def _endpoint_opener(self) -> Callable[..., EndpointEngine]:
+        """All but the settings."""
         from distill.engines.endpoint import EndpointEngine
 
         card = self.teacher_card
-        engine = EndpointEngine.open(
+        return partial(
+            EndpointEngine.open,
             self.base_urls,
             name=card.name,
             served=self.served_model,
             card_model=card.model,
             reasoning=card.reasoning,
-            settings=self.recipe.endpoint,
             params=sampling_params(self.recipe.harvest),
             price=card.price,
             question=self.train_problems[0].prompt,
         )
-        for report in engine.probes:
-            print(report, file=sys.stderr, flush=True)
-        return engine
 
-    def harvest(self) -> HarvestSummary:
-        """Sample the teacher on every training problem and verify what it says."""
+    def harvest(self, executor: Executor = "local") -> HarvestSummary:
+        """Sample the teacher on every training problem and verify what it says; in this process or on a Ray cluster."""
         from distill.harvest.progress import live_progress
+
+        with self.file.stage("harvest"), self.open_ledger() as ledger, live_progress("harvest") as progress:
+            summary = self._harvest_on_ray(progress) if executor == "ray" else self._harvest_here(ledger, progress)
+            self.file.update("harvest", **_kept_speed(summary, self.file.data["harvest"]))
+        return summary
+
+    def _harvest_options(self) -> dict[str, Any]:
+        settings = self.recipe.harvest
+        return {
+            "samples_per_problem": settings.samples_per_problem,
+            "params": sampling_params(settings),
+            "run_seed": self.recipe.seed,
+            "verify_workers": settings.verify_workers,
+            "verify_timeout_seconds": settings.verify_timeout_seconds,
+        }
+
+    def _record_teacher(self, fingerprint: str) -> None:
+        rendered_by = "server" if self.base_urls else "tokenizer"
+        self.file.update("harvest", teacher_fingerprint=fingerprint, rendered_by=rendered_by)
+
+    def _harvest_here(self, ledger: Ledger, progress: Progress) -> HarvestSummary:
         from distill.harvest.runner import harvest
 
-        settings = self.recipe.harvest
-        with self.file.stage("harvest"), self.open_ledger() as ledger, live_progress("harvest") as progress:
-            problems = self.train_problems
-            engine = self.engine("teacher", settings.batch_size)
-            rendered_by = "server" if self.base_urls else "tokenizer"
-            self.file.update("harvest", teacher_fingerprint=engine.fingerprint, rendered_by=rendered_by)
-            try:
-                summary = harvest(
-                    engine,
-                    ledger,
-                    problems,
-                    samples_per_problem=settings.samples_per_problem,
-                    params=sampling_params(self.recipe.harvest),
-                    run_seed=self.recipe.seed,
-                    verify_workers=settings.verify_workers,
-                    verify_timeout_seconds=settings.verify_timeout_seconds,
-                    progress=progress,
-                )
-            finally:
-                self._record_endpoint(engine)
-            self.file.update("harvest", **_kept_speed(summary, self.file.data["harvest"]))
+        problems = self.train_problems
+        engine = self.engine("teacher", self.recipe.harvest.batch_size)
+        self._record_teacher(engine.fingerprint)
+        try:
+            return harvest(engine, ledger, problems, progress=progress, **self._harvest_options())
+        finally:
+            self._record_endpoint(engine)
+
+    def _harvest_on_ray(self, progress: Progress) -> HarvestSummary:
+        from distill.harvest.ray_executor import harvest_on_ray
+        from distill.harvest.ray_worker import open_share
+
+        def on_teacher(fingerprint: str, notes: Sequence[str]) -> None:
+            self._record_teacher(fingerprint)
+            for note in notes:
+                print(note, file=sys.stderr, flush=True)
+
+        if self.base_urls:
+            opener = partial(open_share, self._endpoint_opener(), self.recipe.endpoint)
+        else:
+            opener = partial(open_share, self._local_opener("teacher", self.recipe.harvest.batch_size), None)
+        summary, reports = harvest_on_ray(
+            opener,
+            self.ledger_path,
+            self.train_problems,
+            settings=self.recipe.executor,
+            options=self._harvest_options(),
+            is_endpoint=bool(self.base_urls),
+            on_teacher=on_teacher,
+            progress=progress,
+        )
+        if reports:
+            self.file.update("harvest", endpoint={"blocks": reports})
         return summary
 
     def _record_endpoint(self, engine: Engine) -> None:

@@ -1,58 +1,88 @@
 """`--executor ray`: the problems of a harvest in blocks over a Ray cluster, one ledger, one summary.
 
-    summary = harvest_on_ray(open_engine, "runs/r1/ledger.db", problems, settings=recipe.executor, options={...})
+    summary, endpoints = harvest_on_ray(open_engine, "runs/r1/ledger.db", problems, settings=recipe.executor, ...)
 
-Ray Data spreads the blocks over a pool of workers (`map_batches` with a class); each worker runs the ordinary
-`harvest` on its block with the ledger of `ray_ledger.py`. Ray starts a dead worker again and gives it its block again,
-elsewhere if its node is gone and another has room; the ledger then says what is known. The cluster is the one of
-RAY_ADDRESS, which Ray reads itself, else one on this machine for the length of the call. Ctrl-C and SIGTERM stop the
-workers after what they have finished is saved. Every node needs distill, the weights, and the API key in its
-environment. Not covered: starting a cluster, autoscaling, curation.
+Ray Data spreads the blocks over a pool of workers (`map_batches` with a class, `ray_worker.py`). Ray starts a dead
+worker again, elsewhere if its node is gone and another has room, and gives it its block again; the ledger
+(`ray_ledger.py`) then says what is known. Ctrl-C and SIGTERM stop the workers after what they have finished is saved.
+Every node needs distill, the weights, and the API key in its environment. Not covered: starting a cluster
+(`ray_cluster.py` finds one, or starts one here), autoscaling, curation.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import pickle
 import queue
 import threading
 import time
-import uuid
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.engines.base import Engine
-from distill.errors import ConfigError, DistillError, InfrastructureError
+from distill.errors import EXIT_INFRASTRUCTURE, DistillError, ProblemError
 from distill.harvest.progress import Progress, no_progress
-from distill.harvest.ray_cluster import cluster, num_workers
-from distill.harvest.ray_ledger import RemoteLedger, remote_call, start_server
-from distill.harvest.runner import harvest
+from distill.harvest.ray_cluster import cluster, gpus_per_worker, num_workers
+from distill.harvest.ray_ledger import Overview, remote_call, start_server
+from distill.harvest.ray_worker import BlockReport, Worker
 from distill.harvest.summary import HarvestSummary, merged
-from distill.recipes import Executor
-from distill.records import Problem
+
+if TYPE_CHECKING:
+    from distill.engines.base import Engine
+    from distill.recipes import Executor
+    from distill.records import Problem
 
 TASKS_PER_WORKER = 4
-"""Blocks a worker gets where the recipe does not say: enough to even out long blocks, few drains."""
-SECONDS_BETWEEN_REPORTS = 1.0
+"""Blocks a worker gets where the recipe does not say: enough to even out long blocks, with few drains between them."""
+SECONDS_BETWEEN_LOOKS = 1.0
 GRACE_SECONDS = 60.0
 """How long workers have to save what they have finished after an interrupt."""
 
+OnTeacher = Callable[[str, list[str]], None]
 
-@dataclass(frozen=True, slots=True)
-class BlockReport:
-    """What came of a block: a summary, or an error of ours, or neither where it was told to stop."""
 
-    block: int
-    summary: HarvestSummary | None = None
-    error: DistillError | None = None
-    endpoint: dict[str, Any] | None = None
+def harvest_on_ray(
+    open_engine: Callable[[int], Engine],
+    ledger_path: str | Path,
+    problems: Sequence[Problem],
+    *,
+    settings: Executor,
+    options: dict[str, Any],
+    is_endpoint: bool,
+    on_teacher: OnTeacher,
+    progress: Progress = no_progress,
+) -> tuple[HarvestSummary, list[dict[str, Any]]]:
+    """`harvest(engine, ledger, problems, **options)`, spread; and each block's report of its endpoint.
+
+    `open_engine` is called in every worker, with the number of workers; `on_teacher` here, with the fingerprint and
+    what was probed, as soon as a worker knows them. Raises: what `cluster`, `num_workers` and `Follower` raise.
+    """
+    if not problems:
+        raise ProblemError("harvest: there is no problem to sample; check problems.train of the recipe.")
+    started = time.monotonic()
+    with cluster():
+        workers = num_workers(settings, is_endpoint=is_endpoint)
+        blocks = blocks_of(
+            problems, settings.problems_per_task or math.ceil(len(problems) / workers / TASKS_PER_WORKER)
+        )
+        workers = min(workers, len(blocks))
+        server = start_server(ledger_path)
+        reports = _spread(
+            blocks,
+            (server, functools.partial(open_engine, workers), options),
+            workers,
+            settings.cpus_per_worker,
+            gpus_per_worker(settings, is_endpoint=is_endpoint),
+        )
+        follower = Follower(server, workers, on_teacher, progress)
+        follower.follow(reports)
+    assert len(follower.summaries) == len(blocks), "every block has one summary"
+    return merged(follower.summaries, seconds=time.monotonic() - started), follower.endpoint_reports
 
 
 def blocks_of(problems: Sequence[Problem], size: int) -> list[list[Problem]]:
-    """Blocks of about `size` problems in their order; equal prompts share a block, as they share samples."""
+    """Blocks of about `size` problems, in order; equal prompts share a block, because they share samples."""
     by_prompt: dict[str, list[Problem]] = {}
     for problem in problems:
         by_prompt.setdefault(problem.prompt, []).append(problem)
@@ -64,121 +94,125 @@ def blocks_of(problems: Sequence[Problem], size: int) -> list[list[Problem]]:
     return blocks
 
 
-def harvest_on_ray(
-    open_engine: Callable[[], Engine],
-    ledger_path: str | Path,
-    problems: Sequence[Problem],
-    *,
-    settings: Executor,
-    options: dict[str, Any],
-    is_endpoint: bool = False,
-    on_teacher: Callable[[str], None] = lambda fingerprint: None,
-    progress: Progress = no_progress,
-) -> tuple[HarvestSummary, list[dict[str, Any]]]:
-    """`harvest(engine, ledger, problems, **options)`, spread; also each block's report of its endpoint.
-
-    `open_engine` is called once in every worker. `on_teacher` gets the fingerprint as soon as a worker knows it.
-    Raises: ConfigError (no Ray), InfrastructureError (no cluster, a block that failed after all others were done).
-    """
-    started = time.monotonic()
-    with cluster():
-        workers = num_workers(settings, is_endpoint=is_endpoint)
-        size = settings.problems_per_task or math.ceil(len(problems) / (workers * TASKS_PER_WORKER))
-        blocks = blocks_of(problems, size)
-        server = start_server(ledger_path)
-        run = _Drive(server, len(blocks), workers, on_teacher, progress)
-        run.follow(_spread(blocks, server, open_engine, options, settings, min(workers, len(blocks)), is_endpoint))
-    return merged(run.summaries, seconds=time.monotonic() - started), run.endpoint_reports
-
-
 def _spread(
-    blocks: Sequence[Sequence[Problem]],
-    server: Any,
-    open_engine: Callable[[], Engine],
-    options: dict[str, Any],
-    settings: Executor,
-    workers: int,
-    is_endpoint: bool,
+    blocks: Sequence[Sequence[Problem]], worker_arguments: tuple[Any, ...], workers: int, cpus: float, gpus: float
 ) -> Iterator[BlockReport]:
-    """Reports of all blocks, as they end."""
+    """The report of every block, as they end."""
     import ray.data
-    from ray.data import ActorPoolStrategy
 
     rows = [{"block": number, "problems": pickle.dumps(list(block))} for number, block in enumerate(blocks)]
     reports = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Worker,
         batch_size=1,
         batch_format="numpy",
-        fn_constructor_args=(server, open_engine, options),
-        compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
-        num_cpus=settings.cpus_per_worker,
-        num_gpus=settings.gpus_of(is_endpoint=is_endpoint),
-        ray_remote_args_fn=_anywhere,
+        fn_constructor_args=worker_arguments,
+        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
+        num_cpus=cpus,
+        num_gpus=gpus,
+        ray_remote_args_fn=_on_different_nodes,
     )
     for row in reports.iter_rows():
         yield pickle.loads(row["report"])
 
 
-def _anywhere() -> dict[str, Any]:
-    """Workers go to different nodes where there are several."""
+def _on_different_nodes() -> dict[str, Any]:
     return {"scheduling_strategy": "SPREAD"}
 
 
-class Worker:
-    """The class that Ray Data makes in each of its worker processes; a call is a block."""
+class Follower:
+    """The driver's side of a spread harvest: shows it, gathers its reports, and stops it in good order."""
 
-    def __init__(self, server: Any, open_engine: Callable[[], Engine], options: dict[str, Any]) -> None:
-        self._server, self._open_engine, self._options = server, open_engine, options
-        self._engine: Engine | None = None
+    def __init__(self, server: Any, workers: int, on_teacher: OnTeacher, progress: Progress) -> None:
+        self.summaries: list[HarvestSummary] = []
+        self.endpoint_reports: list[dict[str, Any]] = []
+        self._server, self._workers, self._on_teacher, self._progress = server, workers, on_teacher, progress
+        self._errors: list[DistillError] = []
+        self._failed_in_a_row = 0
+        self._fingerprint: str | None = None
+        self._started = time.monotonic()
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        block = int(batch["block"][0])
+    def follow(self, reports: Iterable[BlockReport]) -> None:
+        """Until the last report.
+
+        Raises: the first error of a block, once all others are done; at once if asking again would not help, or if as
+        many blocks failed one after the other as there are workers.
+        """
+        arrived: queue.Queue[BlockReport | BaseException | None] = queue.Queue()
+        pump = threading.Thread(target=_pump, args=(reports, arrived), daemon=True)
+        pump.start()
         try:
-            report = self._harvest(block, pickle.loads(batch["problems"][0]))
-        except DistillError as error:
-            report = BlockReport(block, error=error, endpoint=self._endpoint_report())
-        except KeyboardInterrupt:  # the driver was told to stop; what was finished is saved
-            report = BlockReport(block)
-        return {"report": [pickle.dumps(report)]}
+            while (report := self._next(arrived)) is not None:
+                self._take(report)
+        except BaseException:
+            remote_call(self._server.stop)
+            pump.join(GRACE_SECONDS)
+            raise
+        self._look()
+        if self._errors:
+            raise self._errors[0]
 
-    def _harvest(self, block: int, problems: list[Problem]) -> BlockReport:
-        if remote_call(self._server.is_stopping):
-            return BlockReport(block)
-        if self._engine is None:
-            self._engine = self._open_engine()
-        worker = uuid.uuid4().hex
-        remote_call(self._server.start_block, block, worker, (self._engine.model, self._engine.fingerprint))
-        summary = harvest(
-            self._engine,
-            RemoteLedger(self._server, block, worker),
-            problems,
-            progress=_Reports(self._server, block),
-            **self._options,
-        )
-        return BlockReport(block, summary=summary, endpoint=self._endpoint_report())
+    def _next(self, arrived: queue.Queue[BlockReport | BaseException | None]) -> BlockReport | None:
+        while True:
+            try:
+                report = arrived.get(timeout=SECONDS_BETWEEN_LOOKS)
+            except queue.Empty:
+                self._look()
+                continue
+            if isinstance(report, BaseException):
+                raise report
+            return report
 
-    def _endpoint_report(self) -> dict[str, Any] | None:
-        report = getattr(self._engine, "report", None)
-        return report() if report is not None else None
+    def _take(self, report: BlockReport) -> None:
+        if report.endpoint is not None:
+            self.endpoint_reports.append(report.endpoint)
+        if report.summary is not None:
+            self.summaries.append(report.summary)
+            self._failed_in_a_row = 0
+        if report.error is not None:
+            self._errors.append(report.error)
+            self._failed_in_a_row += 1
+            if report.error.exit_code != EXIT_INFRASTRUCTURE or self._failed_in_a_row >= self._workers:
+                raise report.error
 
-
-class _Reports:
-    """The progress of a harvest on a worker: goes to the driver, and comes back as KeyboardInterrupt to stop."""
-
-    def __init__(self, server: Any, block: int) -> None:
-        self._server, self._block, self._last = server, block, -math.inf
-
-    def __call__(self, tally: Any) -> None:
-        if time.monotonic() - self._last < SECONDS_BETWEEN_REPORTS and tally.verified < tally.wanted:
-            return
-        self._last = time.monotonic()
-        if remote_call(self._server.report, self._block, figures_of(tally)):
-            raise KeyboardInterrupt
-
-
-TALLY_FIGURES = ("samples", "wanted", "verified", "accepted", "known", "new_tokens")
+    def _look(self) -> None:
+        overview = remote_call(self._server.overview)
+        if overview.fingerprint is not None and self._fingerprint is None:
+            self._fingerprint = overview.fingerprint
+            self._on_teacher(overview.fingerprint, overview.notes)
+        if overview.tallies:
+            self._progress(Totals(overview, time.monotonic() - self._started))
 
 
-def figures_of(tally: Any) -> dict[str, float]:
-    """What the live line needs of a block's tally."""
-    return {name: getattr(tally, name) for name in TALLY_FIGURES}
+def _pump(reports: Iterable[BlockReport], arrived: queue.Queue[BlockReport | BaseException | None]) -> None:
+    """In a thread of its own: an interrupt that met Ray Data in the main thread would end the workers at once."""
+    try:
+        for report in reports:
+            arrived.put(report)
+        arrived.put(None)
+    except BaseException as error:
+        arrived.put(error)
+
+
+class Totals:
+    """The running counts of all blocks together, as a progress line reads them."""
+
+    def __init__(self, overview: Overview, seconds: float) -> None:
+        def total(name: str) -> int:
+            return int(sum(tally[name] for tally in overview.tallies.values()))
+
+        self.samples, self.wanted, self.verified = total("samples"), total("wanted"), total("verified")
+        self.accepted, self.known, self.new_tokens = total("accepted"), total("known"), total("new_tokens")
+        self.seconds = seconds
+
+    @property
+    def accept_rate(self) -> float:
+        return self.accepted / self.verified if self.verified else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.new_tokens / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        new = self.samples - self.known
+        return (self.wanted - self.samples) * self.seconds / new if new > 0 else None

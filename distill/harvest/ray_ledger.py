@@ -14,18 +14,29 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.engines.base import LedgerLike
 from distill.errors import DistillError, InfrastructureError
 from distill.store.ledger import Ledger
 
 if TYPE_CHECKING:
-    from distill.records import PartialTrace, Sample, TracePiece, Verdict
+    from distill.records import PartialTrace, ProblemYield, Sample, TracePiece, Verdict
 
 MOST_STARTS_WITHOUT_PROGRESS = 5
 """A block that ended its worker so often, and brought no sample meanwhile, is given up."""
+
+
+@dataclass(slots=True)
+class Overview:
+    """What workers have said so far: running counts by block, and of the teacher once one has opened it."""
+
+    tallies: dict[int, dict[str, float]] = field(default_factory=dict)
+    fingerprint: str | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 class LedgerServer:
@@ -36,21 +47,25 @@ class LedgerServer:
         self._starts: Counter[int] = Counter()  # block -> starts since its last new sample
         self._holder: dict[int, str] = {}  # block -> the worker that has it now
         self._last_pieces: dict[str, int] = {}  # worker -> number of its last pieces
-        self._tallies: dict[int, dict[str, float]] = {}
-        self._teacher: tuple[str, str] | None = None
+        self._overview = Overview()
         self._is_stopping = False
 
     def process_id(self) -> int:
         return os.getpid()
 
-    def start_block(self, block: int, worker: str, teacher: tuple[str, str]) -> None:
-        """Raises: InfrastructureError where the block's workers died too often, or workers have different teachers."""
-        if self._teacher not in (None, teacher):
+    def opened(self, fingerprint: str, notes: list[str]) -> None:
+        """A worker has its engine. Raises: InfrastructureError where another worker has a different one."""
+        known = self._overview.fingerprint
+        if known not in (None, fingerprint):
             raise InfrastructureError(
-                f"ray: workers have different teachers: {self._teacher} and {teacher} (name, fingerprint); put the "
-                "same weights, tokenizer and versions on every node."
+                f"ray: workers have different teachers (fingerprints {known} and {fingerprint}); put the same weights, "
+                "tokenizer and versions on every node."
             )
-        self._teacher = teacher
+        self._overview.fingerprint = fingerprint
+        self._overview.notes.extend(note for note in notes if note not in self._overview.notes)
+
+    def start_block(self, block: int, worker: str) -> None:
+        """Raises: InfrastructureError where the block's workers died too often."""
         self._holder[block] = worker
         self._starts[block] += 1
         if self._starts[block] > MOST_STARTS_WITHOUT_PROGRESS:
@@ -59,9 +74,9 @@ class LedgerServer:
                 "see the workers' logs in Ray's session folder (memory is the usual reason)."
             )
 
-    def read(self, method: str, keys: list[str]) -> Any:
-        """get_samples, get_verdicts, get_partials, ... of the ledger."""
-        return getattr(self._ledger, method)(keys)
+    def read(self, method: str, *arguments: Any) -> Any:
+        """One of the ledger's get_* methods."""
+        return getattr(self._ledger, method)(*arguments)
 
     def add_samples(self, block: int, samples: list[Sample]) -> int:
         added = self._ledger.add_samples(samples)
@@ -72,20 +87,25 @@ class LedgerServer:
     def add_verdicts(self, verdicts: list[Verdict]) -> int:
         return self._ledger.add_verdicts(verdicts)
 
-    def add_pieces(self, block: int, worker: str, number: int, pieces: list[TracePiece]) -> None:
+    def add_yields(self, scope: str, yields: list[ProblemYield]) -> int:
+        return self._ledger.add_yields(scope, yields)
+
+    def add_pieces(self, block: int, worker: str, number: int, pieces: list[TracePiece]) -> int:
         """Once a number, and only from the worker that has the block: pieces are appended, not stored by key."""
-        if self._holder.get(block) == worker and number > self._last_pieces.get(worker, 0):
-            self._ledger.add_pieces(pieces)
-            self._last_pieces[worker] = number
+        if self._holder.get(block) != worker or number <= self._last_pieces.get(worker, 0):
+            return 0
+        added = self._ledger.add_pieces(pieces)
+        self._last_pieces[worker] = number
+        return added
 
     def report(self, block: int, tally: dict[str, float]) -> bool:
         """A block's running counts; tells the worker whether to stop."""
-        self._tallies[block] = tally
+        self._overview.tallies[block] = tally
         return self._is_stopping
 
-    def overview(self) -> tuple[dict[int, dict[str, float]], tuple[str, str] | None]:
-        """Running counts of every block, and the teacher's (name, fingerprint) once a worker has loaded it."""
-        return self._tallies, self._teacher
+    def overview(self) -> Overview:
+        """What the driver shows."""
+        return self._overview
 
     def stop(self) -> None:
         """From now on each worker is told to stop."""
@@ -127,8 +147,8 @@ def remote_call(method: Any, *arguments: Any) -> Any:
         ) from error
 
 
-class RemoteLedger:
-    """The methods of a ledger that a harvest uses, over Ray; one for each block that a worker takes."""
+class RemoteLedger(LedgerLike):
+    """The methods of a ledger that a harvest uses, over Ray; one for each start of a block on a worker."""
 
     def __init__(self, server: Any, block: int, worker: str) -> None:
         self._server, self._block, self._worker = server, block, worker
@@ -136,27 +156,34 @@ class RemoteLedger:
 
     def add_samples(self, samples: Iterable[Sample]) -> int:
         """Returns when they are on the driver's disk; how many were new."""
-        return self._add(self._server.add_samples, list(samples), self._block)
+        return self._add(self._server.add_samples, self._block, records=samples)
+
+    def add_pieces(self, pieces: Iterable[TracePiece]) -> int:
+        self._pieces_sent += 1
+        return self._add(self._server.add_pieces, self._block, self._worker, self._pieces_sent, records=pieces)
 
     def add_verdicts(self, verdicts: Iterable[Verdict]) -> int:
-        return self._add(self._server.add_verdicts, list(verdicts))
+        return self._add(self._server.add_verdicts, records=verdicts)
 
-    def add_pieces(self, pieces: Iterable[TracePiece]) -> None:
-        self._pieces_sent += 1
-        self._add(self._server.add_pieces, list(pieces), self._block, self._worker, self._pieces_sent)
+    def add_yields(self, scope: str, yields: Iterable[ProblemYield]) -> int:
+        return self._add(self._server.add_yields, scope, records=yields)
 
     def get_samples(self, keys: Iterable[str]) -> dict[str, Sample]:
-        return self._get("get_samples", keys)
-
-    def get_verdicts(self, keys: Iterable[str]) -> dict[str, Verdict]:
-        return self._get("get_verdicts", keys)
+        return self._get("get_samples", keys=keys)
 
     def get_partials(self, keys: Iterable[str]) -> dict[str, PartialTrace]:
-        return self._get("get_partials", keys)
+        return self._get("get_partials", keys=keys)
 
-    def _get(self, method: str, keys: Iterable[str]) -> dict[str, Any]:
+    def get_verdicts(self, keys: Iterable[str]) -> dict[str, Verdict]:
+        return self._get("get_verdicts", keys=keys)
+
+    def get_yields(self, scope: str, problems: Iterable[str]) -> dict[str, ProblemYield]:
+        return self._get("get_yields", scope, keys=problems)
+
+    def _get(self, method: str, *before: Any, keys: Iterable[str]) -> dict[str, Any]:
         wanted = list(keys)
-        return remote_call(self._server.read, method, wanted) if wanted else {}
+        return remote_call(self._server.read, method, *before, wanted) if wanted else {}
 
-    def _add(self, method: Callable[..., Any], records: list[Any], *before: Any) -> int:
-        return remote_call(method, *before, records) if records else 0
+    def _add(self, method: Any, *before: Any, records: Iterable[Any]) -> int:
+        new = list(records)
+        return remote_call(method, *before, new) if new else 0
