@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from typing import Any
 from distill.errors import ConfigError, InfrastructureError
 from distill.recipes import Executor
 
+CONNECT_SECONDS = 20.0
 OBJECT_STORE_BYTES = 128 * 2**20
 """Problems and summaries pass through it; samples go to the ledger's process."""
 MOST_TEMP_DIR_CHARACTERS = 30
@@ -42,6 +44,7 @@ def cluster() -> Iterator[None]:
             f"RAY_ADDRESS={address}: Ray Client keeps the driver outside the cluster, but the ledger is on the "
             "driver's machine; run distill on a node of the cluster, with HOST:PORT."
         )
+    _check_reachable(address)
     temp_dir = None if address else tempfile.mkdtemp(prefix="ray-", dir=_short_temp_dir())
     try:
         _connect(ray, address, temp_dir)
@@ -102,6 +105,20 @@ def _be_quiet(ray: Any) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not host:  # nothing, "auto", "local"
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise InfrastructureError(
+            f"ray: no cluster at RAY_ADDRESS={address} ({error}); start one with `ray start --head`, or unset "
+            "RAY_ADDRESS for one on this machine."
+        ) from error
 
 
 def _connect(ray: Any, address: str, temp_dir: str | None) -> None:

@@ -109,14 +109,9 @@ def _spread(
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
         num_cpus=cpus,
         num_gpus=gpus,
-        ray_remote_args_fn=_on_different_nodes,
     )
     for row in reports.iter_rows():
         yield pickle.loads(row["report"])
-
-
-def _on_different_nodes() -> dict[str, Any]:
-    return {"scheduling_strategy": "SPREAD"}
 
 
 class Follower:

@@ -81,7 +81,7 @@ class LedgerServer:
     def add_samples(self, block: int, samples: list[Sample]) -> int:
         added = self._ledger.add_samples(samples)
         if added:
-            self._starts[block] = 1
+            self._starts[block] = 0
         return added
 
     def add_verdicts(self, verdicts: list[Verdict]) -> int:
