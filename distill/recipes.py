@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from distill import catalog
 from distill.cards import Count, FileModel, Fraction, StudentCard, TeacherCard, load_student, load_teacher
@@ -115,16 +115,50 @@ class Problems(Strict):
         return [source.model_dump(mode="json", exclude_none=True) for source in self.train]
 
 
+class Adaptive(Strict):
+    """When sampling of a problem stops early; the arithmetic is in distill/harvest/policy.py."""
+
+    enough: Count = 1
+    """Stop when so many traces of a problem verified."""
+    hopeless_rate: float = Field(default=0.05, ge=0, lt=1)
+    """Stop when the pass rate is below this, but for a risk of `hopeless_risk`; 0 never."""
+    hopeless_risk: float = Field(default=0.1, gt=0, lt=1)
+    prior: tuple[PositiveFloat, PositiveFloat] = (0.5, 0.5)
+    """Beta(a, b) prior of the pass rate."""
+    most_if_rare: Count | None = None
+    """Most samples of a problem that has some verified traces, but not enough; null is samples_per_problem."""
+
+
+class Budget(Strict):
+    """What a harvest may spend; null is no limit."""
+
+    tokens: Count | None = None
+    usd: float | None = Field(default=None, gt=0)
+    hours: float | None = Field(default=None, gt=0)
+
+
 class Harvest(Strict):
     """How the teacher is sampled; null is what the teacher card says."""
 
     samples_per_problem: Count
+    """At most so many; without `adaptive` exactly so many."""
+    adaptive: Adaptive | None = None
+    token_ladder: list[Count] = Field(default=[])
+    """Lower token limits to try first, ascending; what they cut goes on with the next, max_new_tokens at last."""
+    budget: Budget = Field(default_factory=Budget)
     batch_size: Count = 128
     temperature: Temperature | None = None
     top_p: Fraction | None = None
     max_new_tokens: Count | None = None
     verify_workers: Count = 2
     verify_timeout_seconds: float = Field(default=30.0, gt=0)
+
+    @model_validator(mode="after")
+    def _ladder_ascends(self) -> Harvest:
+        rungs = [*self.token_ladder, *([self.max_new_tokens] if self.max_new_tokens else [])]
+        if rungs != sorted(set(rungs)):
+            raise ValueError(f"token_ladder: expected ascending limits below max_new_tokens, found {rungs}.")
+        return self
 
 
 class Endpoint(Strict):

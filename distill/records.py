@@ -157,6 +157,17 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A request that an engine gave up: the server refuses it (`is_refused`), or its answers stayed broken."""
+
+    key: str
+    problem_id: str
+    index: int
+    reason: str
+    is_refused: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a verifier said of a sample. `score` is in [0, 1]; only an outcome of "correct" makes a trace."""
 

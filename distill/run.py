@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from distill import provenance
 from distill.cards import load_student, load_teacher
-from distill.errors import ConfigError, ProblemError
+from distill.errors import ConfigError, InfrastructureError, ProblemError
 from distill.recipes import Evaluation, Harvest, Recipe, load_recipe
 from distill.records import Problem, SamplingParams, stable_hash
 from distill.train.parallel import is_main_process, is_worker, launch, leave_processes
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from distill.engines.endpoint import EndpointEngine
     from distill.evaluate.result import EvalResult
     from distill.gate.decide import GateVerdict
+    from distill.harvest.asking import Asking
     from distill.harvest.progress import Progress
     from distill.harvest.summary import HarvestSummary
     from distill.store.ledger import Ledger
@@ -191,59 +192,77 @@ class Run:
         with self.file.stage("harvest"), self.open_ledger() as ledger, live_progress("harvest") as progress:
             summary = self._harvest_on_ray(progress) if executor == "ray" else self._harvest_here(ledger, progress)
             self.file.update("harvest", **_kept_speed(summary, self.file.data["harvest"]))
+            if summary.stopped_by is not None:
+                open_problems = summary.problems - summary.problems_settled
+                raise InfrastructureError(
+                    f"{summary}\nharvest: out of budget, {summary.stopped_by}; {open_problems} of {summary.problems} "
+                    f"problems are open. Everything is saved: raise harvest.{summary.stopped_by.split(':')[0]} and run "
+                    f"this again, or go on with `distill curate {self.name} --out {self.directory}`."
+                )
         return summary
-
-    def _harvest_options(self) -> dict[str, Any]:
-        settings = self.recipe.harvest
-        return {
-            "samples_per_problem": settings.samples_per_problem,
-            "params": sampling_params(settings),
-            "run_seed": self.recipe.seed,
-            "verify_workers": settings.verify_workers,
-            "verify_timeout_seconds": settings.verify_timeout_seconds,
-        }
-
-    def _record_teacher(self, fingerprint: str) -> None:
-        rendered_by = "server" if self.base_urls else "tokenizer"
-        self.file.update("harvest", teacher_fingerprint=fingerprint, rendered_by=rendered_by)
 
     def _harvest_here(self, ledger: Ledger, progress: Progress) -> HarvestSummary:
         from distill.harvest.runner import harvest
 
-        problems = self.train_problems
-        engine = self.engine("teacher", self.recipe.harvest.batch_size)
-        self._record_teacher(engine.fingerprint)
+        settings, problems = self.recipe.harvest, self.train_problems
+        engine = self.engine("teacher", settings.batch_size)
+        self._record_teacher(engine.fingerprint, engine.can_continue)
         try:
-            return harvest(engine, ledger, problems, progress=progress, **self._harvest_options())
+            return harvest(
+                engine,
+                ledger,
+                problems,
+                self._asking(engine.fingerprint, engine.render, can_continue=engine.can_continue),
+                budget=settings.budget,
+                verify_workers=settings.verify_workers,
+                verify_timeout_seconds=settings.verify_timeout_seconds,
+                progress=progress,
+            )
         finally:
             self._record_endpoint(engine)
 
     def _harvest_on_ray(self, progress: Progress) -> HarvestSummary:
         from distill.harvest.ray_executor import harvest_on_ray
-        from distill.harvest.ray_worker import open_share
+        from distill.harvest.ray_worker import Work, open_share
 
-        def on_teacher(fingerprint: str, notes: Sequence[str]) -> None:
-            self._record_teacher(fingerprint)
+        def on_teacher(fingerprint: str, can_continue: bool, notes: Sequence[str]) -> None:
+            self._record_teacher(fingerprint, can_continue)
             for note in notes:
                 print(note, file=sys.stderr, flush=True)
 
+        settings, problems = self.recipe.harvest, self.train_problems
         if self.base_urls:
             opener = partial(open_share, self._endpoint_opener(), self.recipe.endpoint)
         else:
-            opener = partial(open_share, self._local_opener("teacher", self.recipe.harvest.batch_size), None)
+            opener = partial(open_share, self._local_opener("teacher", settings.batch_size), None)
         summary, reports = harvest_on_ray(
-            opener,
+            Work(opener, settings, sampling_params(settings), self.recipe.seed),
             self.ledger_path,
-            self.train_problems,
+            problems,
             settings=self.recipe.executor,
-            options=self._harvest_options(),
             is_endpoint=bool(self.base_urls),
             on_teacher=on_teacher,
             progress=progress,
         )
-        if reports:
+        if self.base_urls:
             self.file.update("harvest", endpoint={"blocks": reports})
         return summary
+
+    def _record_teacher(self, fingerprint: str, can_continue: bool) -> None:
+        self.file.update(
+            "harvest",
+            teacher_fingerprint=fingerprint,
+            rendered_by="server" if self.base_urls else "tokenizer",
+            can_continue=can_continue,
+        )
+
+    def _asking(self, fingerprint: str, render: Callable[[str], str], *, can_continue: bool) -> Asking:
+        """What the harvest asks of each problem."""
+        from distill.harvest.asking import Asking, plan_of
+
+        settings = self.recipe.harvest
+        plan = plan_of(settings, can_continue=can_continue)
+        return Asking(plan, sampling_params(settings), self.recipe.seed, fingerprint, render)
 
     def _record_endpoint(self, engine: Engine) -> None:
         """What the servers did goes to run.json, and a line to stderr where a request gave no sample."""
@@ -288,7 +307,6 @@ class Run:
     def _candidates(self, ledger: Ledger) -> Iterator[dict[str, Any]]:
         from distill.curate.candidates import candidates
         from distill.engines.local import template_renderer
-        from distill.harvest.runner import requests_for
 
         fingerprint = self.file.data.get("harvest", {}).get("teacher_fingerprint")
         if fingerprint is None:
@@ -298,10 +316,10 @@ class Run:
             render: Callable[[str], str] = str  # the server's template; the ledger's prompts are the messages
         else:
             render = template_renderer(self.teacher_card.model_location, revision=self.teacher_card.revision)
-        settings, params = self.recipe.harvest, sampling_params(self.recipe.harvest)
-        requests = requests_for(render, self.train_problems, settings.samples_per_problem, params, self.recipe.seed)
-        by_id = {problem.id: problem for problem in self.train_problems}
-        return candidates(ledger, {request.key(fingerprint): by_id[request.problem_id] for request in requests})
+        can_continue = bool(self.file.data["harvest"].get("can_continue"))
+        return candidates(
+            ledger, self._asking(fingerprint, render, can_continue=can_continue).replay(ledger, self.train_problems)
+        )
 
     def train(self) -> TrainingResult:
         """Fine-tune the student on the dataset; under torchrun where the recipe asks for several processes."""

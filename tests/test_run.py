@@ -105,7 +105,9 @@ def test_places_that_are_no_folder(tmp_path):
 
 def test_a_harvest_that_drew_nothing_keeps_the_speed_of_the_one_that_did():
     def summary(known: int, speed: float) -> HarvestSummary:
-        return HarvestSummary("t", "f", 4, 1, 4, known, 40, 2, {}, {}, {}, seconds=1.0, tokens_per_second=speed)
+        return HarvestSummary(
+            "t", "f", 4, 4, 2, {}, None, 1, 4, known, 40, None, 2, {}, {}, {}, seconds=1.0, tokens_per_second=speed
+        )
 
     first = _kept_speed(summary(0, 40.0), {})
     assert (first["seconds"], first["tokens_per_second"]) == (1.0, 40.0)

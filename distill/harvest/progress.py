@@ -21,11 +21,9 @@ def no_progress(tally: Any) -> None:
 
 def describe(tally: Any) -> str:
     """'1200/3000 samples, 5400 tokens/s, 93.1% accepted, 62 s left'."""
-    left = tally.seconds_left
-    rest = "" if left is None else f", {left:.0f} s left"
     return (
-        f"{tally.samples}/{tally.wanted} samples, {tally.tokens_per_second:.0f} tokens/s, "
-        f"{tally.accept_rate:.1%} accepted{rest}"
+        f"{tally.problems_settled}/{tally.num_problems} problems, {tally.samples} samples, "
+        f"{tally.tokens_per_second:.0f} tokens/s, {tally.accept_rate:.1%} accepted"
     )
 
 
@@ -43,7 +41,9 @@ def live_progress(label: str) -> Iterator[Progress]:
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=Console(stderr=True)
     ) as bar:
         task = bar.add_task(label, total=None, text="")
-        yield lambda tally: bar.update(task, total=tally.wanted, completed=tally.samples, text=describe(tally))
+        yield lambda tally: bar.update(
+            task, total=tally.num_problems, completed=tally.problems_settled, text=describe(tally)
+        )
 
 
 def _plain_lines(label: str) -> Progress:
@@ -51,7 +51,7 @@ def _plain_lines(label: str) -> Progress:
 
     def show(tally: Any) -> None:
         nonlocal last
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES or tally.samples == tally.wanted == tally.verified:
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES or tally.is_over:
             last = time.monotonic()
             print(f"{label}: {describe(tally)}", file=sys.stderr, flush=True)
 

@@ -11,26 +11,27 @@ Every node needs distill, the weights, and the API key in its environment. Not c
 
 from __future__ import annotations
 
-import functools
 import math
 import pickle
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.errors import EXIT_INFRASTRUCTURE, DistillError, ProblemError
+from distill.harvest.budget import Spending
 from distill.harvest.progress import Progress, no_progress
 from distill.harvest.ray_cluster import cluster, gpus_per_worker, num_workers
 from distill.harvest.ray_ledger import Overview, remote_call, start_server
-from distill.harvest.ray_worker import BlockReport, Worker
-from distill.harvest.summary import HarvestSummary, merged
+from distill.harvest.ray_worker import BlockReport, Work, Worker
+from distill.harvest.summary import HarvestSummary, add_families, merged
+from distill.harvest.tally import Tally
+from distill.recipes import Budget, Executor
 
 if TYPE_CHECKING:
-    from distill.engines.base import Engine
-    from distill.recipes import Executor
     from distill.records import Problem
 
 TASKS_PER_WORKER = 4
@@ -39,24 +40,23 @@ SECONDS_BETWEEN_LOOKS = 1.0
 GRACE_SECONDS = 60.0
 """How long workers have to save what they have finished after an interrupt."""
 
-OnTeacher = Callable[[str, list[str]], None]
+OnTeacher = Callable[[str, bool, list[str]], None]
 
 
 def harvest_on_ray(
-    open_engine: Callable[[int], Engine],
+    work: Work,
     ledger_path: str | Path,
     problems: Sequence[Problem],
     *,
     settings: Executor,
-    options: dict[str, Any],
     is_endpoint: bool,
     on_teacher: OnTeacher,
     progress: Progress = no_progress,
 ) -> tuple[HarvestSummary, list[dict[str, Any]]]:
-    """`harvest(engine, ledger, problems, **options)`, spread; and each block's report of its endpoint.
+    """`harvest` over all problems, spread; and each block's report of its endpoint.
 
-    `open_engine` is called in every worker, with the number of workers; `on_teacher` here, with the fingerprint and
-    what was probed, as soon as a worker knows them. Raises: what `cluster`, `num_workers` and `Follower` raise.
+    `on_teacher` is called with fingerprint, `can_continue` and what was probed, as soon as a worker knows them.
+    Raises: what `cluster`, `num_workers` and `Follower.follow` raise.
     """
     if not problems:
         raise ProblemError("harvest: there is no problem to sample; check problems.train of the recipe.")
@@ -70,12 +70,12 @@ def harvest_on_ray(
         server = start_server(ledger_path)
         reports = _spread(
             blocks,
-            (server, functools.partial(open_engine, workers), options),
+            (server, work, workers),
             workers,
             settings.cpus_per_worker,
             gpus_per_worker(settings, is_endpoint=is_endpoint),
         )
-        follower = Follower(server, workers, on_teacher, progress)
+        follower = Follower(server, workers, len(problems), on_teacher, progress)
         follower.follow(reports)
     assert len(follower.summaries) == len(blocks), "every block has one summary"
     return merged(follower.summaries, seconds=time.monotonic() - started), follower.endpoint_reports
@@ -117,13 +117,14 @@ def _spread(
 class Follower:
     """The driver's side of a spread harvest: shows it, gathers its reports, and stops it in good order."""
 
-    def __init__(self, server: Any, workers: int, on_teacher: OnTeacher, progress: Progress) -> None:
+    def __init__(self, server: Any, workers: int, num_problems: int, on_teacher: OnTeacher, progress: Progress) -> None:
         self.summaries: list[HarvestSummary] = []
         self.endpoint_reports: list[dict[str, Any]] = []
-        self._server, self._workers, self._on_teacher, self._progress = server, workers, on_teacher, progress
+        self._server, self._workers, self._num_problems = server, workers, num_problems
+        self._on_teacher, self._progress = on_teacher, progress
         self._errors: list[DistillError] = []
         self._failed_in_a_row = 0
-        self._fingerprint: str | None = None
+        self._has_teacher = False
         self._started = time.monotonic()
 
     def follow(self, reports: Iterable[BlockReport]) -> None:
@@ -142,7 +143,7 @@ class Follower:
             remote_call(self._server.stop)
             pump.join(GRACE_SECONDS)
             raise
-        self._look()
+        self._look(is_over=True)
         if self._errors:
             raise self._errors[0]
 
@@ -169,13 +170,15 @@ class Follower:
             if report.error.exit_code != EXIT_INFRASTRUCTURE or self._failed_in_a_row >= self._workers:
                 raise report.error
 
-    def _look(self) -> None:
-        overview = remote_call(self._server.overview)
-        if overview.fingerprint is not None and self._fingerprint is None:
-            self._fingerprint = overview.fingerprint
-            self._on_teacher(overview.fingerprint, overview.notes)
+    def _look(self, *, is_over: bool = False) -> None:
+        overview: Overview = remote_call(self._server.overview)
+        if overview.teacher is not None and not self._has_teacher:
+            self._has_teacher = True
+            self._on_teacher(overview.teacher.fingerprint, overview.teacher.can_continue, overview.notes)
         if overview.tallies:
-            self._progress(Totals(overview, time.monotonic() - self._started))
+            tally = combined(overview.tallies.values(), self._num_problems, self._started)
+            tally.is_over = is_over
+            self._progress(tally)
 
 
 def _pump(reports: Iterable[BlockReport], arrived: queue.Queue[BlockReport | BaseException | None]) -> None:
@@ -188,26 +191,21 @@ def _pump(reports: Iterable[BlockReport], arrived: queue.Queue[BlockReport | Bas
         arrived.put(error)
 
 
-class Totals:
-    """The running counts of all blocks together, as a progress line reads them."""
+def combined(tallies: Iterable[Tally], num_problems: int, started: float) -> Tally:
+    """The counts of all blocks as those of one harvest of `num_problems`, for a display."""
+    whole = Tally(num_problems, Spending(Budget(), 0))
+    for tally in tallies:
+        for name, value in vars(tally).items():
+            _add(whole, name, value)
+    whole.num_problems, whole.started = num_problems, started
+    return whole
 
-    def __init__(self, overview: Overview, seconds: float) -> None:
-        def total(name: str) -> int:
-            return int(sum(tally[name] for tally in overview.tallies.values()))
 
-        self.samples, self.wanted, self.verified = total("samples"), total("wanted"), total("verified")
-        self.accepted, self.known, self.new_tokens = total("accepted"), total("known"), total("new_tokens")
-        self.seconds = seconds
-
-    @property
-    def accept_rate(self) -> float:
-        return self.accepted / self.verified if self.verified else 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.new_tokens / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        new = self.samples - self.known
-        return (self.wanted - self.samples) * self.seconds / new if new > 0 else None
+def _add(whole: Tally, name: str, value: Any) -> None:
+    mine = getattr(whole, name)
+    if name == "families":
+        add_families(mine, value)
+    elif isinstance(mine, Counter):
+        mine.update(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        setattr(whole, name, (mine or 0) + value)

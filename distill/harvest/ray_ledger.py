@@ -12,7 +12,9 @@ Not covered: starting Ray and spreading the blocks (`ray_executor.py`).
 
 from __future__ import annotations
 
+import functools
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,21 +23,31 @@ from typing import TYPE_CHECKING, Any
 
 from distill.engines.base import LedgerLike
 from distill.errors import DistillError, InfrastructureError
+from distill.harvest.budget import Spent
 from distill.store.ledger import Ledger
 
 if TYPE_CHECKING:
+    from distill.harvest.tally import Tally
     from distill.records import PartialTrace, ProblemYield, Sample, TracePiece, Verdict
 
 MOST_STARTS_WITHOUT_PROGRESS = 5
 """A block that ended its worker so often, and brought no sample meanwhile, is given up."""
 
 
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """What must be the same in every worker."""
+
+    fingerprint: str
+    can_continue: bool
+
+
 @dataclass(slots=True)
 class Overview:
     """What workers have said so far: running counts by block, and of the teacher once one has opened it."""
 
-    tallies: dict[int, dict[str, float]] = field(default_factory=dict)
-    fingerprint: str | None = None
+    tallies: dict[int, Tally] = field(default_factory=dict)
+    teacher: Teacher | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -48,24 +60,28 @@ class LedgerServer:
         self._holder: dict[int, str] = {}  # block -> the worker that has it now
         self._last_pieces: dict[str, int] = {}  # worker -> number of its last pieces
         self._overview = Overview()
+        self._started = time.monotonic()
         self._is_stopping = False
 
     def process_id(self) -> int:
         return os.getpid()
 
-    def opened(self, fingerprint: str, notes: list[str]) -> None:
+    def opened(self, teacher: Teacher, notes: list[str]) -> None:
         """A worker has its engine. Raises: InfrastructureError where another worker has a different one."""
-        known = self._overview.fingerprint
-        if known not in (None, fingerprint):
+        known = self._overview.teacher
+        if known not in (None, teacher):
             raise InfrastructureError(
-                f"ray: workers have different teachers (fingerprints {known} and {fingerprint}); put the same weights, "
-                "tokenizer and versions on every node."
+                f"ray: workers have different teachers, {known} and {teacher}; put the same weights, tokenizer and "
+                "versions on every node."
             )
-        self._overview.fingerprint = fingerprint
+        self._overview.teacher = teacher
         self._overview.notes.extend(note for note in notes if note not in self._overview.notes)
 
-    def start_block(self, block: int, worker: str) -> None:
-        """Raises: InfrastructureError where the block's workers died too often."""
+    def start_block(self, block: int, worker: str) -> tuple[Spent, float]:
+        """What other blocks have spent so far, and seconds since the start.
+
+        Raises: InfrastructureError where the block's workers died too often.
+        """
         self._holder[block] = worker
         self._starts[block] += 1
         if self._starts[block] > MOST_STARTS_WITHOUT_PROGRESS:
@@ -73,6 +89,12 @@ class LedgerServer:
                 f"ray: block {block} ended its worker {MOST_STARTS_WITHOUT_PROGRESS} times before a single new sample; "
                 "see the workers' logs in Ray's session folder (memory is the usual reason)."
             )
+        self._overview.tallies.pop(block, None)
+        return self._elsewhere(block), time.monotonic() - self._started
+
+    def _elsewhere(self, block: int) -> Spent:
+        others = (tally for number, tally in self._overview.tallies.items() if number != block)
+        return functools.reduce(Spent.plus, (tally.spending.here() for tally in others), Spent())
 
     def read(self, method: str, *arguments: Any) -> Any:
         """One of the ledger's get_* methods."""
@@ -98,10 +120,10 @@ class LedgerServer:
         self._last_pieces[worker] = number
         return added
 
-    def report(self, block: int, tally: dict[str, float]) -> bool:
-        """A block's running counts; tells the worker whether to stop."""
+    def report(self, block: int, tally: Tally) -> tuple[bool, Spent]:
+        """A block's running counts; tells the worker whether to stop, and what other blocks have spent."""
         self._overview.tallies[block] = tally
-        return self._is_stopping
+        return self._is_stopping, self._elsewhere(block)
 
     def overview(self) -> Overview:
         """What the driver shows."""
@@ -176,6 +198,9 @@ class RemoteLedger(LedgerLike):
 
     def get_verdicts(self, keys: Iterable[str]) -> dict[str, Verdict]:
         return self._get("get_verdicts", keys=keys)
+
+    def get_all_verdicts(self, keys: Iterable[str]) -> dict[str, list[Verdict]]:
+        return self._get("get_all_verdicts", keys=keys)
 
     def get_yields(self, scope: str, problems: Iterable[str]) -> dict[str, ProblemYield]:
         return self._get("get_yields", scope, keys=problems)

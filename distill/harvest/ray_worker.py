@@ -1,7 +1,8 @@
 """A worker of a harvest on Ray: the class that Ray Data makes in each worker process, called once for each block.
 
-It runs the ordinary `harvest` on the block's problems; its ledger is the driver's (`ray_ledger.py`). Not covered:
-spreading the blocks and following the workers (`ray_executor.py`).
+It runs the ordinary `harvest` on the block's problems; its ledger is the driver's (`ray_ledger.py`), and so is the
+budget: once a second it tells what it has spent and hears what the others have. Not covered: spreading the blocks and
+following the workers (`ray_executor.py`).
 """
 
 from __future__ import annotations
@@ -15,17 +16,33 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distill.errors import DistillError
-from distill.harvest.ray_ledger import RemoteLedger, remote_call
+from distill.harvest.asking import Asking, plan_of
+from distill.harvest.budget import Spending
+from distill.harvest.ray_ledger import RemoteLedger, Teacher, remote_call
 from distill.harvest.runner import harvest
 
 if TYPE_CHECKING:
     from distill.engines.base import Engine
     from distill.harvest.summary import HarvestSummary
-    from distill.recipes import Endpoint
-    from distill.records import Problem
+    from distill.harvest.tally import Tally
+    from distill.recipes import Endpoint, Harvest
+    from distill.records import Problem, SamplingParams
 
 SECONDS_BETWEEN_REPORTS = 1.0
-TALLY_FIGURES = ("samples", "wanted", "verified", "accepted", "known", "new_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every worker is to do with its problems; `open_engine` is called with the number of workers."""
+
+    open_engine: Callable[[int], Engine]
+    settings: Harvest
+    params: SamplingParams
+    run_seed: int
+
+    def asking(self, engine: Engine) -> Asking:
+        plan = plan_of(self.settings, can_continue=engine.can_continue)
+        return Asking(plan, self.params, self.run_seed, engine.fingerprint, engine.render)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +66,8 @@ def open_share(open_engine: Callable[..., Engine], settings: Endpoint | None, wo
 class Worker:
     """Opens its engine at the first block and keeps it."""
 
-    def __init__(self, server: Any, open_engine: Callable[[], Engine], options: dict[str, Any]) -> None:
-        self._server, self._open_engine, self._options = server, open_engine, options
+    def __init__(self, server: Any, work: Work, workers: int) -> None:
+        self._server, self._work, self._workers = server, work, workers
         self._engine: Engine | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
@@ -67,15 +84,31 @@ class Worker:
     def _harvest(self, block: int, problems: list[Problem]) -> BlockReport:
         if remote_call(self._server.is_stopping):
             return BlockReport(block)
-        if self._engine is None:
-            self._engine = self._open_engine()
-            notes = [str(probe) for probe in getattr(self._engine, "probes", ())]
-            remote_call(self._server.opened, self._engine.fingerprint, notes)
+        engine = self._opened()
+        asking, settings = self._work.asking(engine), self._work.settings
         worker = uuid.uuid4().hex
-        remote_call(self._server.start_block, block, worker)
-        ledger = RemoteLedger(self._server, block, worker)
-        summary = harvest(self._engine, ledger, problems, progress=Reports(self._server, block), **self._options)
+        elsewhere, seconds = remote_call(self._server.start_block, block, worker)
+        spending = Spending(settings.budget, asking.plan.rungs[0], elsewhere=elsewhere)
+        spending.started -= seconds
+        summary = harvest(
+            engine,
+            RemoteLedger(self._server, block, worker),
+            problems,
+            asking,
+            spending=spending,
+            verify_workers=settings.verify_workers,
+            verify_timeout_seconds=settings.verify_timeout_seconds,
+            progress=Reports(self._server, block),
+        )
         return BlockReport(block, summary=summary, endpoint=self._endpoint_report())
+
+    def _opened(self) -> Engine:
+        if self._engine is None:
+            engine = self._work.open_engine(self._workers)
+            notes = [str(probe) for probe in getattr(engine, "probes", ())]
+            remote_call(self._server.opened, Teacher(engine.fingerprint, engine.can_continue), notes)
+            self._engine = engine
+        return self._engine
 
     def _endpoint_report(self) -> dict[str, Any] | None:
         report = getattr(self._engine, "report", None)
@@ -91,10 +124,10 @@ class Reports:
     def __init__(self, server: Any, block: int) -> None:
         self._server, self._block, self._last = server, block, -math.inf
 
-    def __call__(self, tally: Any) -> None:
-        if time.monotonic() - self._last < SECONDS_BETWEEN_REPORTS and tally.verified < tally.wanted:
+    def __call__(self, tally: Tally) -> None:
+        if time.monotonic() - self._last < SECONDS_BETWEEN_REPORTS and not tally.is_over:
             return
         self._last = time.monotonic()
-        figures = {name: getattr(tally, name) for name in TALLY_FIGURES}
-        if remote_call(self._server.report, self._block, figures):
+        is_stopping, tally.spending.elsewhere = remote_call(self._server.report, self._block, tally)
+        if is_stopping:
             raise KeyboardInterrupt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,10 +24,15 @@ class HarvestSummary:
     teacher: str
     teacher_fingerprint: str
     problems: int
-    samples_per_problem: int
+    problems_settled: int
+    problems_covered: int  # with at least one accepted trace
+    settled_by: dict[str, int]  # problems by why nothing more is drawn of them
+    stopped_by: str | None  # the budget that ran out
+    samples_per_problem: int  # at most
     samples: int
     samples_from_ledger: int
     completion_tokens: int
+    cost_usd: float | None
     accepted: int
     outcomes: dict[str, int]
     finish_reasons: dict[str, int]
@@ -75,15 +80,17 @@ def merged(summaries: Sequence[HarvestSummary], seconds: float) -> HarvestSummar
     first = summaries[0]
     families: dict[str, FamilyYield] = {}
     for summary in summaries:
-        for name, part in summary.families.items():
-            whole = families.setdefault(name, FamilyYield())
-            whole.samples += part.samples
-            whole.accepted += part.accepted
-            whole.tokens += part.tokens
+        add_families(families, summary.families)
+    costs = [summary.cost_usd for summary in summaries if summary.cost_usd is not None]
     new_tokens = sum(summary.tokens_per_second * summary.seconds for summary in summaries)
     return replace(
         first,
         problems=sum(summary.problems for summary in summaries),
+        problems_settled=sum(summary.problems_settled for summary in summaries),
+        problems_covered=sum(summary.problems_covered for summary in summaries),
+        settled_by=_added(summary.settled_by for summary in summaries),
+        stopped_by=next((summary.stopped_by for summary in summaries if summary.stopped_by is not None), None),
+        cost_usd=round(sum(costs), 6) if costs else None,
         samples=sum(summary.samples for summary in summaries),
         samples_from_ledger=sum(summary.samples_from_ledger for summary in summaries),
         completion_tokens=sum(summary.completion_tokens for summary in summaries),
@@ -94,6 +101,15 @@ def merged(summaries: Sequence[HarvestSummary], seconds: float) -> HarvestSummar
         seconds=round(seconds, 2),
         tokens_per_second=round(new_tokens / seconds, 1) if seconds > 0 else 0.0,
     )
+
+
+def add_families(families: dict[str, FamilyYield], more: Mapping[str, FamilyYield]) -> None:
+    """Add counts in place."""
+    for name, part in more.items():
+        whole = families.setdefault(name, FamilyYield())
+        whole.samples += part.samples
+        whole.accepted += part.accepted
+        whole.tokens += part.tokens
 
 
 def _added(counts: Iterable[dict[str, int]]) -> dict[str, int]:

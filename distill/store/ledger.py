@@ -129,9 +129,14 @@ class Ledger:
 
     def get_verdicts(self, keys: Iterable[str]) -> dict[str, Verdict]:
         """For each sample key, the verdict of the verifier version that was written last."""
+        return {key: verdicts[-1] for key, verdicts in self.get_all_verdicts(keys).items()}
+
+    def get_all_verdicts(self, keys: Iterable[str]) -> dict[str, list[Verdict]]:
+        """For each sample key, its verdicts by all verifiers and versions, oldest first."""
         keys = list(keys)
-        rows = self._by_keys("verdicts", "sample_key", _VERDICT_COLUMNS, keys)
-        found = {row[0]: Verdict(*row) for row in rows}  # oldest first: the last written wins
+        found: dict[str, list[Verdict]] = {}
+        for row in self._by_keys("verdicts", "sample_key", _VERDICT_COLUMNS, keys):
+            found.setdefault(row[0], []).append(Verdict(*row))
         return {key: found[key] for key in keys if key in found}
 
     def get_partials(self, keys: Iterable[str]) -> dict[str, PartialTrace]:

@@ -41,7 +41,8 @@ TRACE_COLUMNS: dict[str, str] = {
     "final_answer": "string", "completion": "string", "outcome": "string", "score": "double", "verifier": "string",
     "verifier_version": "string", "finish_reason": "string", "completion_tokens": "int64", "prompt_tokens": "int64",
     "teacher": "string", "teacher_fingerprint": "string", "temperature": "double", "top_p": "double", "seed": "int64",
-    "sample_index": "int64",
+    "sample_index": "int64", "splices": "splices", "attempts": "int64", "pass_rate": "double",
+    "pass_rate_low": "double", "pass_rate_high": "double",
 }  # fmt: skip
 DROP_COLUMNS = {**TRACE_COLUMNS, "dropped_by": "string", "reason": "string", "detail": "string"}
 
@@ -109,6 +110,7 @@ def _schema(columns: dict[str, str]) -> pyarrow.Schema:
         "double": pyarrow.float64(),
         "int64": pyarrow.int64(),
         "messages": pyarrow.list_(message),
+        "splices": pyarrow.list_(pyarrow.int64()),
     }
     return pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
 
@@ -136,7 +138,9 @@ def _clean(value: Any) -> Any:
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, list):
-        return [{name: _clean(part) for name, part in message.items()} for message in value]
+        return [_clean(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _clean(part) for name, part in value.items()}
     return value
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from distill.errors import DistillError, ProblemError, did_you_mean
-from distill.records import Outcome, Problem, Sample, Verdict
+from distill.records import Outcome, Problem, Sample, Verdict, stable_hash
 
 FULL_SCORE = 1.0
 """Only this is correct. Not "nearly 1": reasoning-gym's partial credit comes as near as 0.9999999999999999."""
@@ -122,6 +122,14 @@ def is_closed(answer: str, extracted: str | None) -> bool:
     return extracted is not None and last_boxed(answer) is not None
 
 
+def current_version(problem: Problem) -> str:
+    """What a verdict on this problem is of today: the verifier's version, and a hash of gold answer, tests and options.
+
+    A verdict of another version was given by other code, or for another gold answer under the same prompt.
+    """
+    return f"{verifier(problem.verifier).version()}@{stable_hash(problem.answer, problem.meta, length=8)}"
+
+
 def verdict(
     problem: Problem,
     sample: Sample,
@@ -135,7 +143,7 @@ def verdict(
     return Verdict(
         sample_key=sample.key,
         verifier=problem.verifier,
-        version=verifier(problem.verifier).version(),
+        version=current_version(problem),
         outcome=outcome,
         score=min(max(float(score), 0.0), 1.0),
         extracted=extracted,

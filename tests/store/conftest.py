@@ -48,6 +48,7 @@ def row() -> Callable[..., dict[str, Any]]:
             "score": 1.0, "verifier": "exact", "verifier_version": "1", "finish_reason": "stop",
             "completion_tokens": 12, "prompt_tokens": 9, "teacher": "tiny", "teacher_fingerprint": "f0",
             "temperature": 0.6, "top_p": 0.95, "seed": 7, "sample_index": 0,
+            "splices": [], "attempts": 1, "pass_rate": 0.75, "pass_rate_low": 0.3, "pass_rate_high": 0.99,
         }  # fmt: skip
         return values | changes
 

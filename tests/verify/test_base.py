@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from distill.errors import ProblemError
 from distill.records import Problem, Sample
-from distill.verify.base import verifier_names, verify
+from distill.verify.base import current_version, verifier_names, verify
 
 Make = Callable[..., Problem]
 MakeSample = Callable[..., Sample]
@@ -54,9 +55,12 @@ def test_unknown_verifier_names_the_near_one(make_problem: Make, make_sample: Ma
 
 def test_verdict_names_sample_verifier_and_version(make_problem: Make, make_sample: MakeSample) -> None:
     sample = make_sample(r"\boxed{Yes}")
-    verdict = verify(make_problem("yes", verifier="exact"), sample)
-    assert (verdict.sample_key, verdict.verifier, verdict.version) == (sample.key, "exact", "1")
+    problem = make_problem("yes", verifier="exact")
+    verdict = verify(problem, sample)
+    assert (verdict.sample_key, verdict.verifier, verdict.version) == (sample.key, "exact", current_version(problem))
     assert (verdict.outcome, verdict.extracted) == ("correct", "Yes")
+    assert current_version(replace(problem, answer="no")) != current_version(problem)
+    assert current_version(replace(problem, meta={"tests": []})) != current_version(problem)
 
 
 @pytest.mark.parametrize(
