@@ -208,6 +208,17 @@ def test_sigterm_saves_and_the_same_command_continues(distill, query, ray_folder
     assert kept.items() <= dict(query(run, KEYS_AND_TEXTS)).items()
 
 
+def test_a_budget_over_two_workers(distill, query, ray_folder, server, tmp_path):
+    """Ends near it, although the workers hear of each other once a second; then goes on with a larger one."""
+    command = [*sums(tmp_path, 60, "run", server), "--executor", "ray", "--set", "executor.workers=2"]
+    done = distill(*command, "--set", "harvest.budget.tokens=400")
+    assert done.returncode == 6, done.stderr
+    assert "budget.tokens" in done.stderr and "Traceback" not in done.stderr
+    (spent,) = query(tmp_path / "run", "SELECT sum(completion_tokens) FROM samples")[0]
+    assert 400 <= spent <= 400 + 2 * 5 * IN_FLIGHT * 5, "five tokens a sample, five rounds of 0.2 s a second"
+    assert finished(distill.start(*command, "--json"))["samples"] == 180
+
+
 def test_no_cluster_at_the_address(distill, ray_folder, monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     done = distill("harvest", "toy/quick", "--out", tmp_path / "run", "--executor", "ray")

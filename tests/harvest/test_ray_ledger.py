@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from distill.engines.base import sample_through_ledger
 from distill.errors import InfrastructureError, LedgerError
-from distill.harvest.ray_ledger import MOST_STARTS_WITHOUT_PROGRESS, LedgerServer
-from distill.harvest.runner import requests_for
-from distill.records import SamplingParams, TracePiece, Verdict
+from distill.harvest.budget import Spending, Spent
+from distill.harvest.ray_ledger import MOST_STARTS_WITHOUT_PROGRESS, LedgerServer, Teacher
+from distill.harvest.runner import harvest
+from distill.harvest.tally import Tally
+from distill.recipes import Budget
+from distill.records import TracePiece, Verdict
 from distill.store.ledger import Ledger
-
-PARAMS = SamplingParams(0.6, 0.95, 64)
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def on_disk(tmp_path):
 
 
 @pytest.fixture
-def samples(engine, problems, ledger):
-    requests = requests_for(engine().render, problems(2), 4, PARAMS, 5)
-    return list(sample_through_ledger(engine(), ledger, requests))
+def samples(engine, problems, ledger, settings):
+    harvest(engine(), ledger, problems(2), **settings)
+    return list(ledger.samples())
 
 
 def piece(text: str, start: str = "more") -> TracePiece:
@@ -86,19 +86,44 @@ def test_a_new_sample_gives_a_block_more_starts(server, samples):
 
 
 def test_workers_with_different_teachers(server):
-    server.opened("f1", ["probe of a"])
-    server.opened("f1", ["probe of a", "probe of b"])
-    assert (server.overview().fingerprint, server.overview().notes) == ("f1", ["probe of a", "probe of b"])
-    with pytest.raises(InfrastructureError, match="fingerprints f1 and f2"):
-        server.opened("f2", [])
+    server.opened(Teacher("f1", True), ["probe of a"])
+    server.opened(Teacher("f1", True), ["probe of a", "probe of b"])
+    assert server.overview().teacher == Teacher("f1", True)
+    assert server.overview().notes == ["probe of a", "probe of b"]
+    for other in (Teacher("f2", True), Teacher("f1", False)):
+        with pytest.raises(InfrastructureError, match="workers have different teachers"):
+            server.opened(other, [])
+
+
+def tally_of(tokens: int, *, in_flight: int = 0, finished: int = 1) -> Tally:
+    spending = Spending(Budget(tokens=100), 10, tokens=tokens, in_flight=in_flight, finished=finished)
+    return Tally(1, spending)
 
 
 def test_stopping(server):
-    tally = {"samples": 1}
-    assert server.report(0, tally) is False
+    assert server.report(0, tally_of(1)) == (False, Spent())
     server.stop()
-    assert server.report(0, tally) is True
+    assert server.report(0, tally_of(1)) == (True, Spent())
     assert server.is_stopping()
+
+
+def test_a_budget_is_of_all_blocks(server):
+    server.report(0, tally_of(40))
+    _, elsewhere = server.report(1, tally_of(30, in_flight=2, finished=3))
+    assert elsewhere == Spent(tokens=40, finished=1)
+    elsewhere, seconds = server.start_block(2, "w")
+    assert elsewhere == Spent(tokens=70, in_flight=2, finished=4)
+    assert 0 <= seconds < 60
+    here = Spending(Budget(tokens=100), 10, elsewhere=elsewhere)
+    assert here.exhausted() is None and here.is_reserved()  # two more of 17.5 tokens each would use it up
+    here.drawn(30, None)
+    assert here.exhausted() == "budget.tokens: 100 of 100 tokens"
+
+
+def test_a_block_that_starts_again_is_counted_once(server):
+    server.report(0, tally_of(40))
+    assert server.start_block(0, "next")[0] == Spent()
+    assert server.start_block(1, "w")[0] == Spent()
 
 
 def test_a_place_that_cannot_be_a_ledger(tmp_path):
