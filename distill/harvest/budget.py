@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from distill.harvest.progress import BudgetUse
 from distill.recipes import Budget
 
 
@@ -92,3 +93,13 @@ class Spending:
     def here(self) -> Spent:
         """By this one."""
         return Spent(self.tokens, self.usd, self.in_flight, self.finished)
+
+    def use(self) -> tuple[BudgetUse, ...]:
+        """How much of each limit is used."""
+        hours = (time.monotonic() - self.started) / 3600
+        pairs = (
+            ("tokens", self.spent().tokens, self.limits.tokens),
+            ("dollars", self.spent().usd, self.limits.usd),
+            ("hours", hours, self.limits.hours),
+        )
+        return tuple(BudgetUse(name, used, limit) for name, used, limit in pairs if limit is not None)

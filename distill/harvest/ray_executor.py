@@ -14,24 +14,23 @@ from __future__ import annotations
 import math
 import pickle
 import queue
+import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.errors import EXIT_INFRASTRUCTURE, DistillError, ProblemError
-from distill.harvest.budget import Spending
 from distill.harvest.progress import Progress, no_progress
 from distill.harvest.ray_cluster import cluster, gpus_per_worker, num_workers
 from distill.harvest.ray_ledger import Overview, remote_call, start_server
+from distill.harvest.ray_view import combined
 from distill.harvest.ray_worker import BlockReport, Work, Worker
-from distill.harvest.summary import HarvestSummary, add_families, merged
-from distill.harvest.tally import Tally
-from distill.recipes import Budget, Executor
+from distill.harvest.summary import HarvestSummary, merged
 
 if TYPE_CHECKING:
+    from distill.recipes import Executor
     from distill.records import Problem
 
 TASKS_PER_WORKER = 4
@@ -40,7 +39,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 GRACE_SECONDS = 60.0
 """How long workers have to save what they have finished after an interrupt."""
 
-OnTeacher = Callable[[str, bool, list[str]], None]
+OnTeacher = Callable[[str, bool], None]
 
 
 def harvest_on_ray(
@@ -49,20 +48,19 @@ def harvest_on_ray(
     problems: Sequence[Problem],
     *,
     settings: Executor,
-    is_endpoint: bool,
     on_teacher: OnTeacher,
     progress: Progress = no_progress,
 ) -> tuple[HarvestSummary, list[dict[str, Any]]]:
     """`harvest` over all problems, spread; and each block's report of its endpoint.
 
-    `on_teacher` is called with fingerprint, `can_continue` and what was probed, as soon as a worker knows them.
+    `on_teacher` is called with fingerprint and `can_continue`, as soon as a worker knows them.
     Raises: what `cluster`, `num_workers` and `Follower.follow` raise.
     """
     if not problems:
         raise ProblemError("harvest: there is no problem to sample; check problems.train of the recipe.")
     started = time.monotonic()
     with cluster():
-        workers = num_workers(settings, is_endpoint=is_endpoint)
+        workers = num_workers(settings, is_endpoint=work.endpoint is not None)
         blocks = blocks_of(
             problems, settings.problems_per_task or math.ceil(len(problems) / workers / TASKS_PER_WORKER)
         )
@@ -73,7 +71,7 @@ def harvest_on_ray(
             (server, work, workers),
             workers,
             settings.cpus_per_worker,
-            gpus_per_worker(settings, is_endpoint=is_endpoint),
+            gpus_per_worker(settings, is_endpoint=work.endpoint is not None),
         )
         follower = Follower(server, workers, len(problems), on_teacher, progress)
         follower.follow(reports)
@@ -143,7 +141,7 @@ class Follower:
             remote_call(self._server.stop)
             pump.join(GRACE_SECONDS)
             raise
-        self._look(is_over=True)
+        self._look()
         if self._errors:
             raise self._errors[0]
 
@@ -170,15 +168,16 @@ class Follower:
             if report.error.exit_code != EXIT_INFRASTRUCTURE or self._failed_in_a_row >= self._workers:
                 raise report.error
 
-    def _look(self, *, is_over: bool = False) -> None:
+    def _look(self) -> None:
         overview: Overview = remote_call(self._server.overview)
         if overview.teacher is not None and not self._has_teacher:
             self._has_teacher = True
-            self._on_teacher(overview.teacher.fingerprint, overview.teacher.can_continue, overview.notes)
-        if overview.tallies:
-            tally = combined(overview.tallies.values(), self._num_problems, self._started)
-            tally.is_over = is_over
-            self._progress(tally)
+            self._on_teacher(overview.teacher.fingerprint, overview.teacher.can_continue)
+            for note in overview.notes:
+                print(note, file=sys.stderr, flush=True)
+        if overview.views:
+            seconds = time.monotonic() - self._started
+            self._progress(combined(list(overview.views.values()), self._num_problems, seconds))
 
 
 def _pump(reports: Iterable[BlockReport], arrived: queue.Queue[BlockReport | BaseException | None]) -> None:
@@ -189,23 +188,3 @@ def _pump(reports: Iterable[BlockReport], arrived: queue.Queue[BlockReport | Bas
         arrived.put(None)
     except BaseException as error:
         arrived.put(error)
-
-
-def combined(tallies: Iterable[Tally], num_problems: int, started: float) -> Tally:
-    """The counts of all blocks as those of one harvest of `num_problems`, for a display."""
-    whole = Tally(num_problems, Spending(Budget(), 0))
-    for tally in tallies:
-        for name, value in vars(tally).items():
-            _add(whole, name, value)
-    whole.num_problems, whole.started = num_problems, started
-    return whole
-
-
-def _add(whole: Tally, name: str, value: Any) -> None:
-    mine = getattr(whole, name)
-    if name == "families":
-        add_families(mine, value)
-    elif isinstance(mine, Counter):
-        mine.update(value)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        setattr(whole, name, (mine or 0) + value)

@@ -27,7 +27,7 @@ from distill.harvest.budget import Spent
 from distill.store.ledger import Ledger
 
 if TYPE_CHECKING:
-    from distill.harvest.tally import Tally
+    from distill.harvest.progress import HarvestView
     from distill.records import PartialTrace, ProblemYield, Sample, TracePiece, Verdict
 
 MOST_STARTS_WITHOUT_PROGRESS = 5
@@ -44,9 +44,9 @@ class Teacher:
 
 @dataclass(slots=True)
 class Overview:
-    """What workers have said so far: running counts by block, and of the teacher once one has opened it."""
+    """What workers have said so far: where each block is, and of the teacher once one has opened it."""
 
-    tallies: dict[int, Tally] = field(default_factory=dict)
+    views: dict[int, HarvestView] = field(default_factory=dict)
     teacher: Teacher | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -60,6 +60,7 @@ class LedgerServer:
         self._holder: dict[int, str] = {}  # block -> the worker that has it now
         self._last_pieces: dict[str, int] = {}  # worker -> number of its last pieces
         self._overview = Overview()
+        self._spent: dict[int, Spent] = {}
         self._started = time.monotonic()
         self._is_stopping = False
 
@@ -89,12 +90,14 @@ class LedgerServer:
                 f"ray: block {block} ended its worker {MOST_STARTS_WITHOUT_PROGRESS} times before a single new sample; "
                 "see the workers' logs in Ray's session folder (memory is the usual reason)."
             )
-        self._overview.tallies.pop(block, None)
+        self._overview.views.pop(block, None)
+        self._spent.pop(block, None)
         return self._elsewhere(block), time.monotonic() - self._started
 
     def _elsewhere(self, block: int) -> Spent:
-        others = (tally for number, tally in self._overview.tallies.items() if number != block)
-        return functools.reduce(Spent.plus, (tally.spending.here() for tally in others), Spent())
+        return functools.reduce(
+            Spent.plus, (spent for number, spent in self._spent.items() if number != block), Spent()
+        )
 
     def read(self, method: str, *arguments: Any) -> Any:
         """One of the ledger's get_* methods."""
@@ -120,9 +123,10 @@ class LedgerServer:
         self._last_pieces[worker] = number
         return added
 
-    def report(self, block: int, tally: Tally) -> tuple[bool, Spent]:
-        """A block's running counts; tells the worker whether to stop, and what other blocks have spent."""
-        self._overview.tallies[block] = tally
+    def report(self, block: int, view: HarvestView, spent: Spent) -> tuple[bool, Spent]:
+        """Where a block is; tells the worker whether to stop, and what other blocks have spent."""
+        self._overview.views[block] = view
+        self._spent[block] = spent
         return self._is_stopping, self._elsewhere(block)
 
     def overview(self) -> Overview:
@@ -199,7 +203,7 @@ class RemoteLedger(LedgerLike):
     def get_verdicts(self, keys: Iterable[str]) -> dict[str, Verdict]:
         return self._get("get_verdicts", keys=keys)
 
-    def get_all_verdicts(self, keys: Iterable[str]) -> dict[str, list[Verdict]]:
+    def get_all_verdicts(self, keys: Iterable[str]) -> dict[str, tuple[Verdict, ...]]:
         return self._get("get_all_verdicts", keys=keys)
 
     def get_yields(self, scope: str, problems: Iterable[str]) -> dict[str, ProblemYield]:

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 from distill.errors import DistillError
 from distill.harvest.asking import Asking, plan_of
 from distill.harvest.budget import Spending
+from distill.harvest.progress import HarvestView
 from distill.harvest.ray_ledger import RemoteLedger, Teacher, remote_call
+from distill.harvest.ray_view import finished
 from distill.harvest.runner import harvest
 
 if TYPE_CHECKING:
     from distill.engines.base import Engine
     from distill.harvest.summary import HarvestSummary
-    from distill.harvest.tally import Tally
     from distill.recipes import Endpoint, Harvest
     from distill.records import Problem, SamplingParams
 
@@ -33,12 +34,20 @@ SECONDS_BETWEEN_REPORTS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What every worker is to do with its problems; `open_engine` is called with the number of workers."""
+    """What every worker is to do with its problems; `opener` takes the endpoint's settings where it has any."""
 
-    open_engine: Callable[[int], Engine]
+    opener: Callable[..., Engine]
+    endpoint: Endpoint | None
     settings: Harvest
     params: SamplingParams
     run_seed: int
+
+    def open_engine(self, workers: int) -> Engine:
+        """An engine of one of so many workers; its requests in flight are its share of them all."""
+        if self.endpoint is None:
+            return self.opener()
+        share = {"max_in_flight": max(1, self.endpoint.max_in_flight // workers)}
+        return self.opener(settings=self.endpoint.model_copy(update=share))
 
     def asking(self, engine: Engine) -> Asking:
         plan = plan_of(self.settings, can_continue=engine.can_continue)
@@ -53,14 +62,6 @@ class BlockReport:
     summary: HarvestSummary | None = None
     error: DistillError | None = None
     endpoint: dict[str, Any] | None = None
-
-
-def open_share(open_engine: Callable[..., Engine], settings: Endpoint | None, workers: int) -> Engine:
-    """An engine of one of `workers`: with endpoint settings, its requests in flight are its share of them all."""
-    if settings is None:
-        return open_engine()
-    share = {"max_in_flight": max(1, settings.max_in_flight // workers)}
-    return open_engine(settings=settings.model_copy(update=share))
 
 
 class Worker:
@@ -90,16 +91,19 @@ class Worker:
         elsewhere, seconds = remote_call(self._server.start_block, block, worker)
         spending = Spending(settings.budget, asking.plan.rungs[0], elsewhere=elsewhere)
         spending.started -= seconds
+        reports = Reports(self._server, block, spending)
         summary = harvest(
             engine,
             RemoteLedger(self._server, block, worker),
             problems,
             asking,
             spending=spending,
+            voting=settings.voting,
             verify_workers=settings.verify_workers,
             verify_timeout_seconds=settings.verify_timeout_seconds,
-            progress=Reports(self._server, block),
+            progress=reports,
         )
+        reports.finish()
         return BlockReport(block, summary=summary, endpoint=self._endpoint_report())
 
     def _opened(self) -> Engine:
@@ -116,18 +120,26 @@ class Worker:
 
 
 class Reports:
-    """The progress of a block: its counts go to the driver once a second, and the order to stop comes back.
+    """The progress of a block: where it is goes to the driver once a second; what others spent comes back.
 
-    Raises: KeyboardInterrupt for that order.
+    Raises: KeyboardInterrupt where the order to stop comes back.
     """
 
-    def __init__(self, server: Any, block: int) -> None:
-        self._server, self._block, self._last = server, block, -math.inf
+    def __init__(self, server: Any, block: int, spending: Spending) -> None:
+        self._server, self._block, self._spending = server, block, spending
+        self._view, self._sent_at = HarvestView(), -math.inf
 
-    def __call__(self, tally: Tally) -> None:
-        if time.monotonic() - self._last < SECONDS_BETWEEN_REPORTS and not tally.is_over:
-            return
-        self._last = time.monotonic()
-        is_stopping, tally.spending.elsewhere = remote_call(self._server.report, self._block, tally)
-        if is_stopping:
+    def __call__(self, view: HarvestView) -> None:
+        self._view = view
+        if time.monotonic() - self._sent_at >= SECONDS_BETWEEN_REPORTS and self._send(view):
             raise KeyboardInterrupt
+
+    def finish(self) -> None:
+        """The last word; the block is done, whatever the order."""
+        self._send(finished(self._view))
+
+    def _send(self, view: HarvestView) -> bool:
+        self._sent_at = time.monotonic()
+        is_stopping, elsewhere = remote_call(self._server.report, self._block, view, self._spending.here())
+        self._spending.elsewhere = elsewhere
+        return bool(is_stopping)

@@ -150,3 +150,28 @@ def test_a_clock_that_jumps_changes_nothing(mixed, problems, asking_of, tmp_path
         teacher = mixed()
         assert harvest(teacher, ledger, problems(9), asking, verify_workers=1).samples == summary.samples
         assert teacher.drawn == []
+
+
+def test_without_a_gold_answer_the_samples_vote(engine, ledger, problems, asking_of):
+    """Three of four agree on each even problem, two against two on each odd one; a replay knows the vote."""
+
+    class Voters(engine):
+        def _sample(self, request):
+            number = int(request.prompt.removeprefix("<user>").split("+")[0])
+            says_other = request.index == 3 or (number % 2 == 1 and request.index == 2)
+            plain = super()._sample(replace(request, index=1 if says_other else 0))
+            return replace(plain, key=request.key(self.fingerprint), index=request.index, seed=request.seed)
+
+    open_ended = [
+        replace(each, verifier="majority", answer=None, meta={"equivalence": "exact"}) for each in problems(4)
+    ]
+    asking = asking_of(most=4, enough=1)
+    summary = harvest(Voters(), ledger, open_ended, asking, verify_workers=1)
+    assert summary.outcomes == {"correct": 6, "undecided": 8, "wrong": 2}
+    assert (summary.accepted, summary.problems_covered, summary.samples) == (6, 2, 16)
+    assert summary.families["even"].accepted == 6
+    again = harvest(engine(), ledger, open_ended, asking, verify_workers=1)
+    assert again.outcomes == summary.outcomes and again.samples_from_ledger == 16
+    rows = list(candidates(ledger, asking.replay(ledger, open_ended)))
+    assert [row["outcome"] for row in rows[:4]] == ["correct"] * 3 + ["wrong"]
+    assert rows[0]["final_answer"] == "1" and rows[0]["pass_rate"] > rows[4]["pass_rate"]

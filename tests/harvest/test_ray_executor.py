@@ -11,8 +11,8 @@ import pytest
 
 from distill.cli import main
 from distill.errors import ProblemError
-from distill.harvest.ray_executor import blocks_of, combined, harvest_on_ray
-from distill.harvest.ray_worker import Work, open_share
+from distill.harvest.ray_executor import blocks_of, harvest_on_ray
+from distill.harvest.ray_worker import Work
 from distill.harvest.runner import harvest
 from distill.harvest.summary import merged
 from distill.recipes import Endpoint, Executor
@@ -48,36 +48,20 @@ def test_merged_summaries_are_the_summary_of_the_whole(engine, problems, setting
     assert replace(parts, seconds=0, tokens_per_second=0) == replace(whole, seconds=0, tokens_per_second=0)
 
 
-def test_combined_tallies_are_the_tally_of_the_whole(engine, problems, settings, tmp_path):
-    def counted(name, part):
-        seen = []
-        with Ledger.open(tmp_path / name, create=True) as ledger:
-            harvest(engine(), ledger, part, progress=seen.append, **settings)
-        return seen[-1]
-
-    whole = counted("whole.db", problems(5))
-    parts = combined([counted("a.db", problems(5)[:3]), counted("b.db", problems(5)[3:])], 5, whole.started)
-    ours, theirs = dict(vars(parts)), dict(vars(whole))
-    for other in (ours, theirs):
-        del other["spending"], other["is_over"]
-    assert ours == theirs
-    assert parts.accept_rate == whole.accept_rate > 0
-
-
 def test_each_worker_has_its_share_of_the_requests_in_flight():
-    def opened(settings=None):
-        return settings
+    def opened(max_in_flight: int) -> int:
+        work = Work(lambda settings: settings, Endpoint(max_in_flight=max_in_flight), None, None, 0)
+        return work.open_engine(3).max_in_flight
 
-    assert open_share(opened, Endpoint(max_in_flight=100), 3).max_in_flight == 33
-    assert open_share(opened, Endpoint(max_in_flight=2), 3).max_in_flight == 1
-    assert open_share(opened, None, 3) is None
+    assert (opened(100), opened(2)) == (33, 1)
+    assert Work(lambda: "local", None, None, None, 0).open_engine(3) == "local"
 
 
 def test_no_problems():
     with pytest.raises(ProblemError, match=r"problems\.train"):
         harvest_on_ray(
-            Work(lambda workers: None, None, None, 0), "x.db", [], settings=Executor(), is_endpoint=False,
-            on_teacher=lambda fingerprint, can_continue, notes: None,
+            Work(lambda: None, None, None, None, 0), "x.db", [], settings=Executor(),
+            on_teacher=lambda fingerprint, can_continue: None,
         )  # fmt: skip
 
 

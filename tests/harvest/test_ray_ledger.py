@@ -6,9 +6,9 @@ import pytest
 
 from distill.errors import InfrastructureError, LedgerError
 from distill.harvest.budget import Spending, Spent
+from distill.harvest.progress import HarvestView
 from distill.harvest.ray_ledger import MOST_STARTS_WITHOUT_PROGRESS, LedgerServer, Teacher
 from distill.harvest.runner import harvest
-from distill.harvest.tally import Tally
 from distill.recipes import Budget
 from distill.records import TracePiece, Verdict
 from distill.store.ledger import Ledger
@@ -95,21 +95,16 @@ def test_workers_with_different_teachers(server):
             server.opened(other, [])
 
 
-def tally_of(tokens: int, *, in_flight: int = 0, finished: int = 1) -> Tally:
-    spending = Spending(Budget(tokens=100), 10, tokens=tokens, in_flight=in_flight, finished=finished)
-    return Tally(1, spending)
-
-
 def test_stopping(server):
-    assert server.report(0, tally_of(1)) == (False, Spent())
+    assert server.report(0, HarvestView(), Spent(1)) == (False, Spent())
     server.stop()
-    assert server.report(0, tally_of(1)) == (True, Spent())
+    assert server.report(0, HarvestView(), Spent(1)) == (True, Spent())
     assert server.is_stopping()
 
 
 def test_a_budget_is_of_all_blocks(server):
-    server.report(0, tally_of(40))
-    _, elsewhere = server.report(1, tally_of(30, in_flight=2, finished=3))
+    server.report(0, HarvestView(), Spent(40, finished=1))
+    _, elsewhere = server.report(1, HarvestView(), Spent(30, in_flight=2, finished=3))
     assert elsewhere == Spent(tokens=40, finished=1)
     elsewhere, seconds = server.start_block(2, "w")
     assert elsewhere == Spent(tokens=70, in_flight=2, finished=4)
@@ -121,7 +116,7 @@ def test_a_budget_is_of_all_blocks(server):
 
 
 def test_a_block_that_starts_again_is_counted_once(server):
-    server.report(0, tally_of(40))
+    server.report(0, HarvestView(), Spent(40))
     assert server.start_block(0, "next")[0] == Spent()
     assert server.start_block(1, "w")[0] == Spent()
 
