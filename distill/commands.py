@@ -101,11 +101,17 @@ def gate_command(
 
 
 def report_command(directory: Path) -> dict[str, Any]:
-    """report.html of a run directory."""
+    """report.html of a run directory, and the funnel from problems to traces."""
+    from distill.report.funnel import lines, read_funnel
     from distill.report.html import write_report
 
     path = write_report(directory)
-    return {"report": str(path), "summary": f"report: {path}"}
+    funnel = read_funnel(directory)
+    return {
+        "report": str(path),
+        "funnel": None if funnel is None else funnel.to_dict(),
+        "summary": f"{'' if funnel is None else lines(funnel) + chr(10)}report: {path}",
+    }
 
 
 def _tell(line: object) -> None:

@@ -41,8 +41,8 @@ class JsonlSource(Strict):
     """Problems in a JSONL file, its path relative to the recipe; `prompt` to `id` are column names.
 
     Verifier code needs `tests` (forms: distill/testcases.py) and may need `entry_point`, the function's name; choice
-    takes `choices`; all others need `answer`. `answer_after` is a marker in the answer column that the gold answer
-    follows (GSM8K: `####`).
+    takes `choices`; majority, for problems without a gold answer, takes no `answer`; all others need it.
+    `answer_after` is a marker in the answer column that the gold answer follows (GSM8K: `####`).
     """
 
     path: str
@@ -54,7 +54,7 @@ class JsonlSource(Strict):
     id: str | None = None
     domain: str
     licence: str
-    verifier: Literal["math", "exact", "code", "choice"]
+    verifier: Literal["math", "exact", "code", "choice", "majority"]
     family: str | None = None
     limit: Count | None = None
     instruction: str | None = None
@@ -81,7 +81,7 @@ class DatasetSource(Strict):
     columns: DatasetColumns
     domain: str
     licence: str
-    verifier: Literal["math", "exact", "code", "choice"]
+    verifier: Literal["math", "exact", "code", "choice", "majority"]
     family: str | None = None
     limit: Count | None = None
     instruction: str | None = None
@@ -129,12 +129,53 @@ class Adaptive(Strict):
     """Most samples of a problem that has some verified traces, but not enough; null is samples_per_problem."""
 
 
+class Voting(Strict):
+    """When the samples of a problem without a gold answer (verifier majority) are taken to agree."""
+
+    min_votes: Count = 4
+    min_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of the votes that the leading answer needs; it must lead alone in any case."""
+
+
 class Budget(Strict):
     """What a harvest may spend; null is no limit."""
 
     tokens: Count | None = None
     usd: float | None = Field(default=None, gt=0)
     hours: float | None = Field(default=None, gt=0)
+
+
+class Judge(Strict):
+    """A model that is asked where the verifier has no answer to rely on; off unless the recipe has this section.
+
+    With `base_url`, `model` is the name the server knows (null: its only one); without, a teacher card's name or a
+    checkpoint folder, loaded here. Its key is in the environment variable that `api_key_env` names: not the teacher's,
+    which another host must not see.
+    """
+
+    base_url: str | None = None
+    model: str | None = None
+    on: list[Literal["undecided", "wrong", "no_answer", "error"]] = Field(default=["undecided"], min_length=1)
+    """Outcomes of the verifier that the judge is asked about, and that its verdict then stands for."""
+    votes: Literal[1, 3] = 1
+    """Replies a verdict; of three, two must agree."""
+    max_new_tokens: Count = 512
+    temperature: Temperature = 0.0
+    check_share: float = Field(default=0.05, ge=0, le=1)
+    """Share of the samples the verifier decided that is judged too: how often they agree is reported."""
+    max_in_flight: Count = 64
+    batch_size: Count = 32
+    """For a judge that is loaded here."""
+    api_key_env: str = "DISTILL_JUDGE_API_KEY"
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Judge:
+        if self.base_url is None and self.model is None:
+            raise ValueError("names no judge; set base_url, or model to a teacher card or a checkpoint folder.")
+        if self.votes > 1 and self.temperature == 0:
+            raise ValueError(f"votes: {self.votes} at temperature 0 are {self.votes} times the same; set temperature.")
+        return self
 
 
 class Harvest(Strict):
@@ -146,12 +187,14 @@ class Harvest(Strict):
     token_ladder: list[Count] = Field(default=[])
     """Lower token limits to try first, ascending; what they cut goes on with the next, max_new_tokens at last."""
     budget: Budget = Field(default_factory=Budget)
+    voting: Voting = Field(default_factory=Voting)
     batch_size: Count = 128
     temperature: Temperature | None = None
     top_p: Fraction | None = None
     max_new_tokens: Count | None = None
     verify_workers: Count = 2
     verify_timeout_seconds: float = Field(default=30.0, gt=0)
+    judge: Judge | None = None
 
     @model_validator(mode="after")
     def _ladder_ascends(self) -> Harvest:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from distill.engines.endpoint import EndpointEngine
     from distill.evaluate.result import EvalResult
     from distill.gate.decide import GateVerdict
-    from distill.harvest.asking import Asking
+    from distill.harvest.asking import Asking, Entry
     from distill.harvest.summary import HarvestSummary
     from distill.store.ledger import Ledger
     from distill.train.sft import TrainingResult
@@ -124,6 +124,7 @@ class Run:
             removed_overlap=len(overlapping),
             removed_duplicates=len(loaded) - len(unique),
             by_family=dict(Counter(problem.family for problem in kept)),
+            by_group=_groups(kept),
         )
         return kept
 
@@ -197,6 +198,7 @@ class Run:
                     problems,
                     self._asking(engine.fingerprint, engine.render, can_continue=engine.can_continue),
                     budget=settings.budget,
+                    voting=settings.voting,
                     verify_workers=settings.verify_workers,
                     verify_timeout_seconds=settings.verify_timeout_seconds,
                     progress=progress,
@@ -204,6 +206,7 @@ class Run:
             finally:
                 self._record_endpoint(engine)
             self.file.update("harvest", **_kept_speed(summary, self.file.data["harvest"]))
+            self._judge(ledger)
             if summary.stopped_by is not None:
                 open_problems = summary.problems - summary.problems_settled
                 raise InfrastructureError(
@@ -212,6 +215,25 @@ class Run:
                     f"this again, or go on with `distill curate {self.name} --out {self.directory}`."
                 )
         return summary
+
+    def _judge(self, ledger: Ledger) -> None:
+        """Ask the recipe's judge, if it has one, about what the verifier could not tell."""
+        from distill.harvest.judging import judge_harvest
+
+        settings = self.recipe.harvest.judge
+        if settings is None:
+            return
+        asked = ((key, entry.problem) for entry in self._asked(ledger) for key in entry.keys.values())
+        summary = judge_harvest(
+            settings,
+            self.recipe.endpoint,
+            ledger,
+            asked,
+            run_seed=self.recipe.seed,
+            base_dir=self.recipe.base_dir,
+        )
+        print(summary, file=sys.stderr, flush=True)
+        self.file.update("harvest", judge=summary.to_dict())
 
     def _asking(self, fingerprint: str, render: Callable[[str], str], *, can_continue: bool) -> Asking:
         """What the harvest asks of each problem."""
@@ -263,20 +285,26 @@ class Run:
 
     def _candidates(self, ledger: Ledger) -> Iterator[dict[str, Any]]:
         from distill.curate.candidates import candidates
+        from distill.harvest.judging import judge_rule
+
+        identity = self.file.data.get("harvest", {}).get("judge", {}).get("identity")
+        return candidates(ledger, self._asked(ledger), judge=judge_rule(self.recipe.harvest.judge, identity))
+
+    def _asked(self, ledger: Ledger) -> Iterator[Entry]:
+        """Every training problem with what this run's harvest has of it."""
         from distill.engines.local import template_renderer
 
-        fingerprint = self.file.data.get("harvest", {}).get("teacher_fingerprint")
-        if fingerprint is None:
+        harvested = self.file.data.get("harvest", {})
+        if "teacher_fingerprint" not in harvested:
             command = f"distill harvest {self.name} --out {self.directory}"
             raise ConfigError(f"{self.directory}: nothing is harvested yet; run `{command}`.")
-        if self.file.data["harvest"].get("rendered_by") == "server":
+        if harvested.get("rendered_by") == "server":
             render: Callable[[str], str] = str  # the server's template; the ledger's prompts are the messages
         else:
             render = template_renderer(self.teacher_card.model_location, revision=self.teacher_card.revision)
-        can_continue = bool(self.file.data["harvest"].get("can_continue"))
-        return candidates(
-            ledger, self._asking(fingerprint, render, can_continue=can_continue).replay(ledger, self.train_problems)
-        )
+        can_continue = bool(harvested.get("can_continue"))
+        asking = self._asking(harvested["teacher_fingerprint"], render, can_continue=can_continue)
+        return asking.replay(ledger, self.train_problems)
 
     def train(self) -> TrainingResult:
         """Fine-tune the student on the dataset; under torchrun where the recipe asks for several processes."""
@@ -400,6 +428,15 @@ def sampling_params(settings: Harvest | Evaluation) -> SamplingParams:
     """A section's settings; a loaded recipe has them all, what it left out came from the teacher card."""
     assert settings.temperature is not None and settings.top_p is not None and settings.max_new_tokens is not None
     return SamplingParams(settings.temperature, settings.top_p, settings.max_new_tokens)
+
+
+def _groups(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """Numbers of problems by source, domain and family: what a funnel starts from."""
+    counts = Counter((problem.source, problem.domain, problem.family) for problem in problems)
+    return [
+        {"source": source, "domain": domain, "family": family, "problems": count}
+        for (source, domain, family), count in sorted(counts.items())
+    ]
 
 
 def _kept_speed(summary: HarvestSummary, before: dict[str, Any]) -> dict[str, Any]:

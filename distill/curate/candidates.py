@@ -1,15 +1,15 @@
-"""Trace candidates: the samples that a harvest asked for, each joined with its problem and its latest verdict.
+"""Trace candidates: the samples that a harvest asked for, each joined with its problem and the verdict that counts.
 
     rows = candidates(ledger, asking.replay(ledger, problems))
 
 Rows come in the order in which samples were asked for, whatever the order in which they finished, so that curation of a
 resumed harvest equals that of an uninterrupted one. A problem that got another id since is still the problem that was
-asked. Not covered: choosing among them (`pipeline.py`).
+asked. Not covered: choosing among them (`pipeline.py`), and which verdict counts (`distill/verify/standing.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 
 from distill.curate.step import Row
@@ -18,20 +18,31 @@ from distill.harvest.asking import Entry
 from distill.harvest.policy import PassRate
 from distill.records import Problem, Sample, Verdict
 from distill.store.ledger import Ledger
+from distill.verify.standing import JudgeRule, standing
 
 PROBLEMS_PER_BATCH = 64
 
 
-def candidates(ledger: Ledger, entries: Iterable[Entry]) -> Iterator[Row]:
-    """A row for every finished sample of these problems."""
+def candidates(
+    ledger: Ledger,
+    entries: Iterable[Entry],
+    *,
+    judge: JudgeRule | None = None,
+    verifiers: Collection[str] | None = None,
+) -> Iterator[Row]:
+    """A row for every finished sample of these problems.
+
+    `judge` says where a judge's verdict counts (None: nowhere), `verifiers` whose verdicts do (None: anyone's).
+    """
     remaining = iter(entries)
     while group := list(islice(remaining, PROBLEMS_PER_BATCH)):
         keys = [key for entry in group for key in entry.keys.values()]
-        samples, verdicts = ledger.get_samples(keys), ledger.get_verdicts(keys)
+        samples, verdicts = ledger.get_samples(keys), ledger.get_all_verdicts(keys)
         for entry in group:
             rate = entry.state.pass_rate()
             for _, key in sorted(entry.keys.items()):
-                yield candidate(entry.problem, samples[key], verdicts.get(key), rate)
+                given = standing(entry.problem, verdicts.get(key, ()), judge=judge, verifiers=verifiers)
+                yield candidate(entry.problem, samples[key], given, rate)
 
 
 def candidate(problem: Problem, sample: Sample, verdict: Verdict | None, rate: PassRate) -> Row:
@@ -57,6 +68,7 @@ def candidate(problem: Problem, sample: Sample, verdict: Verdict | None, rate: P
         "finish_reason": sample.finish_reason,
         "completion_tokens": sample.completion_tokens,
         "prompt_tokens": sample.prompt_tokens,
+        "cost_usd": sample.cost_usd,
         "teacher": sample.model,
         "teacher_fingerprint": sample.model_fingerprint,
         "temperature": sample.params.get("temperature"),

@@ -30,6 +30,7 @@ from distill.records import (
     stable_hash,
 )
 from distill.verify.base import current_version
+from distill.verify.standing import is_current, verifier_verdict
 
 PROBLEMS_PER_GROUP = 64
 
@@ -59,6 +60,12 @@ class Entry:
         if sample.cost_usd is not None:
             self.cost_usd = (self.cost_usd or 0.0) + sample.cost_usd
         return True
+
+    def verdicts_changed(self, verdicts: Sequence[Verdict]) -> None:
+        """A vote said something else of samples that were observed; what it says of the others stays."""
+        self.outcomes = Counter(verdict.outcome for verdict in verdicts)
+        self.state.correct = self.outcomes["correct"]
+        self.state.failed = self.outcomes.total() - self.state.correct - self.outcomes["error"]
 
     @property
     def is_done(self) -> bool:
@@ -115,7 +122,10 @@ class Asking:
         return stable_hash(*parts, length=16)
 
     def entry(self, problem: Problem) -> Entry:
-        return Entry(problem, digest(problem), self.render(problem.prompt), ProblemState(self.plan))
+        plan = self.plan
+        if problem.verifier == "majority":  # a vote wants all its samples
+            plan = replace(plan, enough=None, hopeless_rate=0.0)
+        return Entry(problem, digest(problem), self.render(problem.prompt), ProblemState(plan))
 
     def request(self, entry: Entry, ask: Ask, prefix: PartialTrace | None = None) -> SampleRequest:
         params = replace(self.params, max_new_tokens=self.plan.rungs[ask.rung])
@@ -127,7 +137,7 @@ class Asking:
         while group := [self.entry(problem) for problem in islice(remaining, PROBLEMS_PER_GROUP)]:
             moving: Sequence[Entry] = group
             while moving:
-                missing = self.advance(ledger, moving, choose=last_verdict)
+                missing = self.advance(ledger, moving, choose=verifier_verdict)
                 unverified = [(entry, ask, sample) for entry, ask, sample in missing if sample is not None]
                 for entry, ask, sample in unverified:
                     entry.keys[ask] = sample.key
@@ -173,14 +183,5 @@ def digest(problem: Problem) -> str:
 
 
 def current_verdict(problem: Problem, verdicts: Sequence[Verdict]) -> Verdict | None:
-    """The verdict of the problem's own verifier as it is today; None where there is none, or only an error."""
-    version = current_version(problem)
-    for verdict in reversed(verdicts):
-        if verdict.verifier == problem.verifier and verdict.version == version and verdict.outcome != "error":
-            return verdict
-    return None
-
-
-def last_verdict(problem: Problem, verdicts: Sequence[Verdict]) -> Verdict | None:
-    """The verdict that the problem's own verifier gave last, of whatever version."""
-    return next((verdict for verdict in reversed(verdicts) if verdict.verifier == problem.verifier), None)
+    """The verdict of today's verifier on today's problem; None where there is none, or only an error."""
+    return next((verdict for verdict in reversed(verdicts) if is_current(problem, verdict)), None)

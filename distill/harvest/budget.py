@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from distill.harvest.progress import BudgetUse
 from distill.recipes import Budget
 
 
@@ -63,3 +64,13 @@ class Spending:
             (self.limits.tokens is not None and self.tokens + self.in_flight * tokens_each >= self.limits.tokens)
             or (self.limits.usd is not None and self.usd + self.in_flight * usd_each >= self.limits.usd)
         )
+
+    def use(self) -> tuple[BudgetUse, ...]:
+        """How much of each limit is used."""
+        hours = (time.monotonic() - self.started) / 3600
+        pairs = (
+            ("tokens", self.tokens, self.limits.tokens),
+            ("dollars", self.usd, self.limits.usd),
+            ("hours", hours, self.limits.hours),
+        )
+        return tuple(BudgetUse(name, used, limit) for name, used, limit in pairs if limit is not None)

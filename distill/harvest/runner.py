@@ -24,7 +24,8 @@ from distill.harvest.policy import Ask, Result
 from distill.harvest.progress import Progress, no_progress
 from distill.harvest.summary import HarvestSummary
 from distill.harvest.tally import Tally
-from distill.recipes import Budget
+from distill.harvest.voting import Polls
+from distill.recipes import Budget, Voting
 from distill.records import (
     PartialTrace,
     Problem,
@@ -33,6 +34,7 @@ from distill.records import (
     SampleRequest,
     Unanswered,
     Verdict,
+    stable_hash,
 )
 from distill.verify.pool import VerifierPool
 
@@ -50,6 +52,7 @@ def harvest(
     asking: Asking,
     *,
     budget: Budget | None = None,
+    voting: Voting | None = None,
     verify_workers: int = 2,
     verify_timeout_seconds: float = 10.0,
     progress: Progress = no_progress,
@@ -62,14 +65,14 @@ def harvest(
     if not problems:
         raise ProblemError("harvest: there is no problem to sample; check problems.train of the recipe.")
     spending = Spending(budget or Budget(), asking.plan.rungs[0])
-    with VerifierPool(verify_workers, verify_timeout_seconds) as pool:
-        running = _Harvest(engine, ledger, problems, asking, pool, spending, progress)
+    polls = Polls(voting or Voting(), verify_timeout_seconds)
+    with VerifierPool(verify_workers, verify_timeout_seconds) as pool, polls:
+        running = _Harvest(engine, ledger, problems, asking, pool, polls, spending, progress)
         try:
             running.run(limit=verify_workers * UNVERIFIED_PER_WORKER)
         finally:
             running.commit()
-    running.tally.is_over = True
-    progress(running.tally)
+    progress(running.tally.view(engine))
     return running.tally.summary(engine, asking.plan.most)
 
 
@@ -83,13 +86,14 @@ class _Harvest:
         problems: Sequence[Problem],
         asking: Asking,
         pool: VerifierPool,
+        polls: Polls,
         spending: Spending,
         progress: Progress,
     ):
-        self.engine, self.ledger, self.asking, self.pool = engine, ledger, asking, pool
+        self.engine, self.ledger, self.asking, self.pool, self.polls = engine, ledger, asking, pool, polls
         self.spending, self.progress = spending, progress
-        self.tally = Tally(len(problems), spending)
-        self.scope = asking.scope()
+        self.tally = Tally(len(problems), spending, asking.plan.most if asking.plan.enough is None else None)
+        self.scope = stable_hash(asking.scope(), repr(polls.settings), length=16)
         self._problems = iter(problems)
         self._seen: set[int] = set()
         self._ready: deque[tuple[Entry, Ask]] = deque()
@@ -111,7 +115,7 @@ class _Harvest:
                 self._take_verdicts(self.pool.poll(None))
             if item is None:
                 self.commit()
-            self.progress(self.tally)
+            self.progress(self.tally.view(self.engine))
         while self.pool.pending:
             self._take_verdicts(self.pool.poll(None))
 
@@ -225,11 +229,16 @@ class _Harvest:
 
     def _unanswered(self, item: Unanswered) -> None:
         self.spending.drawn(0, None)
+        self.tally.unanswered += 1
         entry, ask = self._under_way.pop(item.key)
         entry.state.observe(ask, Result(None, None, is_refused=item.is_refused))
         self._advance([entry])
 
     def _settle(self, entry: Entry) -> None:
+        if entry.problem.verifier == "majority":
+            before = entry.outcomes
+            self._verdicts += self.polls.vote(entry, self.ledger.get_samples(entry.keys.values()))
+            self.tally.voted(entry.problem, before, entry.outcomes)
         found = entry.gave()
         self.tally.settled(found.reason)
         if not entry.state.errors and found.reason != "refused":  # those are tried again by the next harvest

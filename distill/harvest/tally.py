@@ -11,15 +11,16 @@ from collections import Counter, defaultdict
 from distill.engines.base import Engine
 from distill.harvest.asking import Entry
 from distill.harvest.budget import Spending
+from distill.harvest.progress import HarvestView
 from distill.harvest.summary import FamilyYield, HarvestSummary
 from distill.records import Problem, ProblemYield, Sample, Verdict
 
 
 class Tally:
-    """Counts of samples, new and known alike, and of problems."""
+    """Counts of samples, new and known alike, and of problems; `samples_each` where every problem has as many."""
 
-    def __init__(self, num_problems: int, spending: Spending):
-        self.num_problems, self.spending = num_problems, spending
+    def __init__(self, num_problems: int, spending: Spending, samples_each: int | None):
+        self.num_problems, self.spending, self.samples_each = num_problems, spending, samples_each
         self.started = time.monotonic()
         self.problems_settled = self.problems_open = self.problems_covered = 0
         self.samples = self.samples_known = self.samples_new = 0
@@ -29,8 +30,8 @@ class Tally:
         self.outcomes: Counter[str] = Counter()
         self.settled_by: Counter[str] = Counter()
         self.families: dict[str, FamilyYield] = defaultdict(FamilyYield)
+        self.problems_settled_before = self.unanswered = 0
         self.stopped_by: str | None = None
-        self.is_over = False
 
     def repeated(self) -> None:
         """A problem asks what another one asked: it is none of its own."""
@@ -49,6 +50,16 @@ class Tally:
         if verdict.outcome == "correct" and entry.outcomes["correct"] == 1:
             self.problems_covered += 1
 
+    def voted(self, problem: Problem, before: Counter[str], now: Counter[str]) -> None:
+        """A vote changed what was said of samples that are counted."""
+        self.outcomes.subtract(before)
+        self.outcomes.update(now)
+        self.outcomes = +self.outcomes
+        more = now["correct"] - before["correct"]
+        self.accepted += more
+        self.families[problem.family].accepted += more
+        self.problems_covered += bool(now["correct"]) - bool(before["correct"])
+
     def settled(self, reason: str) -> None:
         """Nothing more is drawn of a problem that was open."""
         self.problems_settled += 1
@@ -62,6 +73,7 @@ class Tally:
         self.samples_known += found.samples
         self.problems_covered += found.accepted > 0
         self.problems_settled += 1
+        self.problems_settled_before += 1
         self.settled_by[found.reason] += 1
 
     def _count(self, problem: Problem, outcomes: dict[str, int], finish_reasons: dict[str, int], tokens: int) -> None:
@@ -91,6 +103,29 @@ class Tally:
     @property
     def tokens_per_second(self) -> float:
         return self.tokens_new / self.seconds if self.seconds > 0 else 0.0
+
+    def view(self, engine: Engine) -> HarvestView:
+        """A moment of the harvest, as its live display shows it."""
+        live = getattr(engine, "live", None)  # of engines that have slots
+        return HarvestView(
+            problems=self.num_problems,
+            started=self.problems_settled + self.problems_open,
+            settled=self.problems_settled,
+            settled_from_ledger=self.problems_settled_before,
+            samples=self.samples,
+            samples_wanted=None if self.samples_each is None else self.samples_each * self.num_problems,
+            samples_from_ledger=self.samples_known,
+            tokens=self.tokens,
+            new_tokens=self.tokens_new,
+            verified=self.samples,
+            accepted=self.accepted,
+            verifier_errors=self.outcomes["error"],
+            cost_usd=self.cost_usd,
+            seconds=self.seconds,
+            budgets=self.spending.use(),
+            engine=live() if live is not None else None,
+            errors={"unanswered": self.unanswered} if self.unanswered else {},
+        )
 
     def summary(self, engine: Engine, samples_per_problem: int) -> HarvestSummary:
         return HarvestSummary(

@@ -131,3 +131,47 @@ def test_candidates_have_the_pass_rate_of_their_problem(mixed, ledger, problems,
     assert rows[0]["pass_rate"] == pytest.approx(2 / 3, abs=1e-6) and rows[5]["pass_rate"] == pytest.approx(0.4)
     assert all(row["pass_rate_low"] < row["pass_rate"] < row["pass_rate_high"] for row in rows)
     json.dumps(rows)
+
+
+def test_a_clock_that_jumps_changes_nothing(mixed, problems, asking_of, tmp_path, monkeypatch):
+    """Days forth and back between any two looks at the clock; a rerun after it draws nothing."""
+    import itertools
+    import time
+
+    from distill.store.ledger import Ledger
+
+    days = itertools.cycle([0.0, 86400.0, -86400.0, 3.2e9])
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + next(days))
+    asking = asking_of(**ADAPTIVE)
+    with Ledger.open(tmp_path / "l.db", create=True) as ledger:
+        summary = harvest(mixed(), ledger, problems(9), asking, budget=Budget(hours=1.0), verify_workers=1)
+        assert summary.stopped_by is None and summary.settled_by == {"enough": 6, "hopeless": 3}
+        teacher = mixed()
+        assert harvest(teacher, ledger, problems(9), asking, verify_workers=1).samples == summary.samples
+        assert teacher.drawn == []
+
+
+def test_without_a_gold_answer_the_samples_vote(engine, ledger, problems, asking_of):
+    """Three of four agree on each even problem, two against two on each odd one; a replay knows the vote."""
+
+    class Voters(engine):
+        def _sample(self, request):
+            number = int(request.prompt.removeprefix("<user>").split("+")[0])
+            says_other = request.index == 3 or (number % 2 == 1 and request.index == 2)
+            plain = super()._sample(replace(request, index=1 if says_other else 0))
+            return replace(plain, key=request.key(self.fingerprint), index=request.index, seed=request.seed)
+
+    open_ended = [
+        replace(each, verifier="majority", answer=None, meta={"equivalence": "exact"}) for each in problems(4)
+    ]
+    asking = asking_of(most=4, enough=1)
+    summary = harvest(Voters(), ledger, open_ended, asking, verify_workers=1)
+    assert summary.outcomes == {"correct": 6, "undecided": 8, "wrong": 2}
+    assert (summary.accepted, summary.problems_covered, summary.samples) == (6, 2, 16)
+    assert summary.families["even"].accepted == 6
+    again = harvest(engine(), ledger, open_ended, asking, verify_workers=1)
+    assert again.outcomes == summary.outcomes and again.samples_from_ledger == 16
+    rows = list(candidates(ledger, asking.replay(ledger, open_ended)))
+    assert [row["outcome"] for row in rows[:4]] == ["correct"] * 3 + ["wrong"]
+    assert rows[0]["final_answer"] == "1" and rows[0]["pass_rate"] > rows[4]["pass_rate"]

@@ -53,11 +53,24 @@ def requests_of(asking, problems):
     return [asking.request(entry, Ask(index, 0)) for entry in entries for index in range(4)]
 
 
+def test_a_new_gold_answer_under_the_same_prompt_is_verified_again(engine, ledger, problems, settings):
+    before = harvest(engine(), ledger, problems(2), **settings)
+    mended = [replace(problem, answer="no such answer") for problem in problems(2)]
+    again = engine()
+    summary = harvest(again, ledger, mended, **settings)
+    assert again.drawn == [] and before.accepted > 0
+    assert summary.accepted == 0
+    assert harvest(engine(), ledger, problems(2), **settings).accepted == before.accepted
+
+
 def test_missing_and_failed_verdicts_are_made_up_for(engine, ledger, problems, settings):
     samples = list(sample_through_ledger(engine(), ledger, requests_of(settings["asking"], problems(3))))
-    version = current_version(problems(3)[0])
-    broken = [Verdict(sample.key, "exact", version, "error", 0.0, None, "time limit") for sample in samples[:2]]
-    kept = Verdict(samples[3].key, "exact", version, "no_answer", 0.0, None, "said before")
+    version = {problem.id: current_version(problem) for problem in problems(3)}
+    broken = [
+        Verdict(sample.key, "exact", version[sample.problem_id], "error", 0.0, None, "time limit")
+        for sample in samples[:2]
+    ]
+    kept = Verdict(samples[3].key, "exact", version[samples[3].problem_id], "no_answer", 0.0, None, "said before")
     outdated = Verdict(samples[5].key, "exact", "0-old", "correct", 1.0, "5")
     ledger.add_verdicts([*broken, kept, outdated])
     again = engine()
