@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, TextIO
@@ -57,6 +58,13 @@ UrlOption = Annotated[
 UrlsOption = Annotated[
     list[str] | None, typer.Option("--base-url", metavar="URL", help="Endpoint that serves the teacher; repeatable.")
 ]
+
+
+class Executor(StrEnum):
+    """Where a harvest runs."""
+
+    local = "local"
+    ray = "ray"
 
 
 def _show_version(wanted: bool) -> None:
@@ -118,12 +126,17 @@ def harvest(
     set_: SetOption = None,
     base_url: UrlsOption = None,
     model: ModelOption = None,
+    executor: Annotated[
+        Executor, typer.Option("--executor", help="In this process, or spread over a Ray cluster (RAY_ADDRESS).")
+    ] = Executor.local,
     as_json: JsonOption = False,
 ) -> int:
     """Sample the teacher and verify what it says."""
     from distill.commands import harvest_command
 
-    result = harvest_command(recipe, out, overrides=set_ or [], base_urls=base_url or [], model=model)
+    result = harvest_command(
+        recipe, out, overrides=set_ or [], base_urls=base_url or [], model=model, executor=executor.value
+    )
     return _finish(result, as_json)
 
 

@@ -17,8 +17,8 @@ from distill.harvest.asking import Asking, Entry
 from distill.harvest.policy import Plan
 from distill.harvest.progress import live_progress
 from distill.harvest.runner import harvest
+from distill.recipes import sampling_params
 from distill.records import Problem
-from distill.run import sampling_params
 from distill.store.ledger import Ledger
 from distill.verify.standing import standing
 

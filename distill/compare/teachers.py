@@ -22,9 +22,8 @@ from distill.compare.target import Target
 from distill.engines.base import Engine
 from distill.engines.served import served_teacher
 from distill.errors import ConfigError
-from distill.recipes import Harvest
+from distill.recipes import Harvest, sampling_params
 from distill.records import stable_hash
-from distill.run import sampling_params
 
 
 @dataclass(frozen=True)
