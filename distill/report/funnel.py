@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.curate.funnel import COLUMNS, GROUPINGS, STEPS, Funnel, FunnelCounter, Group, GroupCounts, table_rows
+from distill.intervals import wilson_interval
 from distill.provenance import RunFile
 from distill.report import funnel_plots
 from distill.report.page import details, figure, missing, paragraph, table
@@ -182,25 +183,24 @@ def _parts(name: str, groups: Mapping[str, GroupCounts]) -> str:
     most = sorted(groups.items(), key=lambda item: -item[1].samples[0])[:MOST_GROUPS]
     has_price = any(counts.dollars is not None for _, counts in most)
     rows = [(key, *_cells(counts, has_price)) for key, counts in most]
-    heads = (name, "problems", *STEPS, "kept of samples", "95% interval", "tokens each kept")
+    costs = ("tokens each kept", "dollars each kept")[: 1 + has_price]
+    heads = (name, "problems", "kept of samples", "95% interval", *costs, *STEPS)
     note = "" if len(groups) <= MOST_GROUPS else paragraph(f"The {MOST_GROUPS} largest of {len(groups)}.", "small")
-    return details(f"By {name}", table((*heads, "dollars each kept") if has_price else heads, rows) + note)
+    return details(f"By {name}", table(heads, rows) + note)
 
 
 def _cells(counts: GroupCounts, has_price: bool) -> tuple[str, ...]:
-    from distill.intervals import wilson_interval
-
     kept, drawn = counts.samples[-1], counts.samples[0]
     low, high = wilson_interval(kept, drawn)
-    cells = (
+    dollars = f"{counts.dollars / kept:.3g}" if kept and counts.dollars is not None else "-"
+    return (
         f"{counts.num_problems:,}",
-        *(f"{number:,}" for number in counts.samples),
         f"{kept / drawn:.1%}" if drawn else "-",
         f"{low:.1%} to {high:.1%}" if drawn else "-",
         f"{counts.tokens / kept:,.0f}" if kept else "-",
+        *([dollars] if has_price else []),
+        *(f"{number:,}" for number in counts.samples),
     )
-    dollars = f"{counts.dollars / kept:.3g}" if kept and counts.dollars is not None else "-"
-    return (*cells, dollars) if has_price else cells
 
 
 def _difficulty(funnel: Funnel, command: str) -> str:
