@@ -56,8 +56,8 @@ def pair_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], Rows]:
                 "-" if each["accept_difference"] is None else f"{100 * each['accept_difference']:+.1f} points",
                 "-" if each["accept_interval"] is None else "{:+.1f} to {:+.1f}".format(*_percent(each)),
                 "-" if each["mcnemar_p"] is None else f"{each['mcnemar_p']:.2g}",
-                "-" if each["cost_ratio"] is None else f"{each['cost_ratio']:.2f}",
-                "-" if ratio is None else f"{ratio[0]:.2f} to {ratio[1]:.2f}",
+                "-" if each["cost_ratio"] is None else f"{each['cost_ratio']:.3g}",
+                "-" if ratio is None else f"{ratio[0]:.3g} to {ratio[1]:.3g}",
                 "-" if each["agreement"] is None else f"{each['agreement']:.1%}",
                 f"{each['both_answered']:,}",
                 f"{each['agreed_and_wrong']:,}",
@@ -82,7 +82,8 @@ def _number(value: float | None) -> str:
 def table_text(result: Mapping[str, Any]) -> str:
     """Both tables for a terminal, each figure on a line of its own and a column a teacher or pair."""
     k = result["samples_per_problem"]
-    first = f"{result['problems']:,} of {result['problems_known']:,} problems of {result['target']}, {k} samples each"
+    known, plural = result["problems_known"], "s" if k > 1 else ""
+    first = f"{result['problems']:,} of {known:,} problems of {result['target']}, {k} sample{plural} of each"
     return "\n\n".join([first, _turned(*teacher_rows(result)), _turned(*pair_rows(result))])
 
 
