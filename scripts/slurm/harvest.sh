@@ -9,6 +9,7 @@
 #   TEACHER=deepseek-r1 ENGINE=vllm|sglang REPLICA_NODES=2   which entry of which card
 #   COMMAND='...'          serve with this instead; then ENGINE may be `command` (see serve_rank.sh)
 #   ROUTER=vllm|sglang|none   default: the engine's own; none gives all replicas to distill, which balances by itself
+#   ROUTER_COMMAND='...'   how to call it; default `vllm-router` (of that package) or `python3 -m sglang_router...`
 #   SERVE_PREFIX='apptainer exec --nv image.sif'   PORT=8000   HEALTH_PATH=/health   HEALTH_SECONDS=3600
 #   PYTHON=...             the interpreter that has distill; default the project's own environment
 #   DISTILL_API_KEY        where the servers want one; it is handed on in the environment alone
@@ -60,7 +61,8 @@ shift 2
 python="${PYTHON:-${DISTILL_VENV:-$root/.venv}/bin/python}"
 engine="${ENGINE:-vllm}" command="${COMMAND:-}" replica_nodes="${REPLICA_NODES:-2}"
 ((local_replicas)) && replica_nodes=1
-router="${ROUTER:-$engine}" port="${PORT:-8000}" health="${HEALTH_PATH:-/health}" health_seconds="${HEALTH_SECONDS:-3600}"
+router="${ROUTER:-$engine}" port="${PORT:-8000}"
+health="${HEALTH_PATH:-/health}" health_seconds="${HEALTH_SECONDS:-3600}"
 [[ "$engine" == command && -z "${ROUTER:-}" ]] && router=none
 [[ "$router" =~ ^(vllm|sglang|none)$ ]] || usage "ROUTER: expected vllm, sglang or none, found '$router'"
 log_dir="$out/servers"
@@ -93,12 +95,14 @@ serve() { # all replicas and the router, until they answer; their addresses go t
     [[ "$router" != none ]] || return 0
     start_router "$router" "$router_port"
     urls=("http://127.0.0.1:$router_port")
-    wait_until_healthy "$((${#server_pids[@]} - 1))" "${urls[0]}$health" "$health_seconds"
+    wait_until_healthy "$((${#server_pids[@]} - 1))" "${urls[0]}/health" "$health_seconds"
 }
 
 harvest_pid=""
 harvest() { # from `urls`; the harvest's exit status, also where a trapped signal ended a `wait`
-    local options=() url status
+    local options=() url status model
+    model="$(served_model "${server_urls[0]}/v1/models")" # a router may list another name, which is part of every key
+    [[ -z "$model" || " $* " == *" --model"* ]] || options+=(--model "$model")
     for url in "${urls[@]}"; do options+=(--base-url "$url/v1"); done
     "$python" -m distill harvest "$recipe" --out "$out" "${options[@]}" "$@" &
     harvest_pid=$!

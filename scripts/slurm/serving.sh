@@ -55,11 +55,9 @@ start_replica() { # NUMBER PORT NODE...: one replica over these nodes; the first
 }
 
 start_router() { # KIND PORT: in front of all replicas, on this node
-    local kind="$1" port="$2" launcher
-    case "$kind" in
-    vllm) launcher=(vllm-router) ;;
-    sglang) launcher=("$python" -m sglang_router.launch_router) ;;
-    esac
+    local kind="$1" port="$2" launcher=vllm-router
+    [[ "$kind" == vllm ]] || launcher="python3 -m sglang_router.launch_router"
+    read -ra launcher <<<"${ROUTER_COMMAND:-${SERVE_PREFIX:+$SERVE_PREFIX }$launcher}"
     # distill retries by itself, and a trace takes longer than a router's usual time limit of a request
     start_in_group router "${launcher[@]}" --host 0.0.0.0 --port "$port" --worker-urls "${server_urls[@]}" \
         --policy cache_aware --balance-abs-threshold 8 --balance-rel-threshold 1.1 \
@@ -76,6 +74,22 @@ except urllib.error.HTTPError as error:
     sys.exit(error.code >= 500)
 except OSError:
     sys.exit(1)
+PYTHON
+}
+
+served_model() { # URL: the only name that it serves; nothing where that cannot be told
+    "$python" - "$1" <<'PYTHON' || true
+import json, os, sys, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+request = urllib.request.Request(sys.argv[1])
+if key := os.environ.get("DISTILL_API_KEY"):
+    request.add_header("Authorization", f"Bearer {key}")
+try:
+    names = [entry["id"] for entry in json.load(opener.open(request, timeout=30))["data"]]
+except (OSError, ValueError, KeyError, TypeError):
+    names = []
+if len(names) == 1:
+    print(names[0])
 PYTHON
 }
 

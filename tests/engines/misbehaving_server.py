@@ -261,6 +261,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 await reply.whole(200, {**STATS, "by_request": SERVED})
             elif SETTINGS["broken"]:
                 reply.reset()
+            elif path == "/health":
+                await reply.whole(200, {})
             elif path == "/v1/models":
                 listed = [{"id": name, "max_model_len": SETTINGS["context"]} for name in SETTINGS["models"]]
                 await reply.whole(200, {"data": listed})

@@ -114,6 +114,25 @@ def test_two_servers_are_harvested_and_stopped(start, port, tmp_path):
     assert not [path for path in (tmp_path / "run" / "servers").iterdir() if SECRET in path.read_text()]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("router", ["vllm", "sglang"])
+def test_the_router_of_the_engine(router, start, port, tmp_path):
+    """The real routers, where their packages (vllm-router, sglang-router) are installed, in $ROUTER_PYTHON or here."""
+    python = os.environ.get("ROUTER_PYTHON", sys.executable)
+    module = {"vllm": "vllm_router", "sglang": "sglang_router"}[router]
+    if subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode:
+        pytest.skip(f"{python} has no {module}")
+    process = start(20, ROUTER=router, ROUTER_COMMAND=f"{python} -m {module}.launch_router", ROUTER_PORT=str(port + 2))
+    out, err = ended(process)
+    assert process.returncode == 0, err
+    assert json.loads(out)["accepted"] == 40
+    record = json.loads((tmp_path / "run" / "run.json").read_text())["harvest"]["endpoint"]
+    assert [(each["url"], each["model"]) for each in record["probes"]] == [
+        (f"http://127.0.0.1:{port + 2}/v1", "tiny-served")
+    ]
+    assert is_free(port) and is_free(port + 2)
+
+
 def test_the_signal_before_the_time_limit_saves_and_the_next_job_goes_on(start, port, tmp_path):
     process = start(40, seconds=0.25)
     give_up_at = time.monotonic() + 60
