@@ -52,6 +52,7 @@ def harvest(
     asking: Asking,
     *,
     budget: Budget | None = None,
+    spending: Spending | None = None,
     voting: Voting | None = None,
     verify_workers: int = 2,
     verify_timeout_seconds: float = 10.0,
@@ -60,11 +61,12 @@ def harvest(
     """Sample and verify everything that is not in the ledger yet; the summary covers new and known alike.
 
     Raises: ProblemError for no problems; what the engine and the ledger raise. A budget that ran out is said in the
-    summary. Whatever interrupts it, finished samples are in the ledger.
+    summary. Whatever interrupts it, finished samples are in the ledger. `spending`, in the place of `budget`, is of
+    a harvest of several workers.
     """
     if not problems:
         raise ProblemError("harvest: there is no problem to sample; check problems.train of the recipe.")
-    spending = Spending(budget or Budget(), asking.plan.rungs[0])
+    spending = spending or Spending(budget or Budget(), asking.plan.rungs[0])
     polls = Polls(voting or Voting(), verify_timeout_seconds)
     with VerifierPool(verify_workers, verify_timeout_seconds) as pool, polls:
         running = _Harvest(engine, ledger, problems, asking, pool, polls, spending, progress)

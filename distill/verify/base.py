@@ -33,6 +33,7 @@ _MECHANISMS = (
     "judge",
     "judge_agreement",
     "judge_prompt",
+    "math_points",
     "math_reader",
     "math_second",
     "math_sets",

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
 from distill.errors import ProblemError
 from distill.intervals import wilson_interval
@@ -142,8 +141,8 @@ def _text(answers: Sequence[str | None], members: list[int]) -> str:
 def _sample_of(problem: Problem, answer: str) -> Sample:
     """A sample that gives this final answer, for a verifier to read."""
     text = f"\\boxed{{{answer}}}"
-    empty: dict[str, Any] = {"model": "", "model_fingerprint": "", "prompt_hash": "", "created_at": ""}
     return Sample(
-        **empty, key="", problem_id=problem.id, index=0, seed=0, params={}, text=text, reasoning=None, answer=text,
-        prompt_tokens=0, completion_tokens=0, finish_reason="stop", seconds=0.0, cost_usd=None,
+        key="", model="", model_fingerprint="", prompt_hash="", created_at="", problem_id=problem.id,
+        index=0, seed=0, params={}, text=text, reasoning=None, answer=text, prompt_tokens=0,
+        completion_tokens=0, finish_reason="stop", seconds=0.0, cost_usd=None,
     )  # fmt: skip

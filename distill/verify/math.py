@@ -27,7 +27,8 @@ from distill.problems import normalise
 from distill.records import Outcome, Problem
 from distill.verify.base import Judgement
 from distill.verify.extract import final_answer, last_boxed, one_spelling, plain_text, without_closing_marks
-from distill.verify.math_second import Opinion, compare
+from distill.verify.math_points import Opinion
+from distill.verify.math_second import compare
 
 REVISION = 2
 
@@ -73,7 +74,7 @@ def extract(problem: Problem, answer: str) -> str | None:
 
 
 def score(problem: Problem, extracted: str) -> Judgement:
-    gold, found = _tidy(problem.answer or ""), _tidy(extracted)
+    gold, found = without_closing_marks(problem.answer or ""), without_closing_marks(extracted)
     if _is_words(gold):
         same = normalise(plain_text(gold)) == normalise(plain_text(found))
         return _judgement("correct" if same else "wrong", "compared as words")
@@ -85,7 +86,7 @@ def score(problem: Problem, extracted: str) -> Judgement:
     are_plain = _PLAIN_NUMBER.fullmatch(gold) and _PLAIN_NUMBER.fullmatch(found)
     if are_plain and second.relation == "different" and second.gap > RELATIVE_TOLERANCE:
         return _judgement("wrong", f"different in exact arithmetic: {second.reason}")
-    return _together(_equal(gold, found), second)
+    return _together(_equal(_tidy(gold), _tidy(found)), second)
 
 
 def _together(first: bool | None, second: Opinion) -> Judgement:
@@ -114,8 +115,8 @@ def _judgement(outcome: Outcome, detail: str) -> Judgement:
 
 
 def _tidy(text: str) -> str:
-    r"""LaTeX that Math-Verify does not read, rewritten: a closing full stop, `\mathrm{e}`, `18 dollars`."""
-    text = re.sub(r"\\mathrm\s*\{\s*([A-Za-z])\s*\}", r"\1", without_closing_marks(text))
+    r"""LaTeX that Math-Verify does not read, rewritten: `\mathrm{e}`, `18 dollars`."""
+    text = re.sub(r"\\mathrm\s*\{\s*([A-Za-z])\s*\}", r"\1", text)
     unit = _UNIT.fullmatch(text)
     return unit["number"] if unit and not _MAGNITUDE.search(text) else text
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from distill.verify.math_tokens import FUNCTIONS, Token, tokens, words
+from distill.verify.math_tokens import FUNCTIONS, Token, tokens, unit_in_full, words
 from distill.verify.math_tree import Node, UnreadableError, call, number
 
 _RELATIONS = frozenset(("le", "ge", "ne", "in"))
 _STARTS_A_FACTOR = frozenset(("number", "name", "command", "(", "{", "["))
+_JOINTS = frozenset((",", ";", "or", "and"))
 _NO_FACTOR = _RELATIONS | words(
     "cdot pm mp cup cap setminus rset rfloor rceil ldots mod pmod equiv to approx colon circ rangle implies"
 )
@@ -95,13 +96,13 @@ class _Reader:
     # --- lists, relations, sets
 
     def statement(self) -> Node:
-        """Items between commas, `or` and `and`; one item is itself."""
-        items = [self.relation()]
-        while self.peek().kind in (",", ";", "or", "and"):
-            while self.peek().kind in (",", ";", "or", "and"):
-                self.next()
+        """Items between commas, `or` and `and`; one item is itself. The list's value names the words between."""
+        items, joints = [self.relation()], set()
+        while self.peek().kind in _JOINTS:
+            while self.peek().kind in _JOINTS:
+                joints.add(self.next().kind)
             items.append(self.relation())
-        return items[0] if len(items) == 1 else Node("list", tuple(items))
+        return items[0] if len(items) == 1 else Node("list", tuple(items), " ".join(sorted(joints & {"or", "and"})))
 
     def relation(self) -> Node:
         sides, signs = [self.union()], []
@@ -113,8 +114,8 @@ class _Reader:
 
     def union(self) -> Node:
         node = self.sum()
-        while self.is_command("cup", "setminus"):
-            head = {"cup": "union", "setminus": "without"}[self.next().value]
+        while self.is_command("cup", "cap", "setminus"):
+            head = {"cup": "union", "cap": "intersection", "setminus": "without"}[self.next().value]
             node = Node(head, (node, self.sum()))
         return node
 
@@ -201,7 +202,7 @@ class _Reader:
             return call("/", node, number(100)) if self.choose("percent") else node
         if found in (["degree"], ["degrees"]):
             return call("degrees" if self.choose("degrees") else "as degrees", node)
-        return Node("unit", (node,), " ".join(found))
+        return Node("unit", (node,), unit_in_full(found))
 
     def power(self) -> Node:
         node = self.postfix(self.primary())
