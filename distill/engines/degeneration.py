@@ -3,8 +3,8 @@
     watch = LoopWatch(words=20, times=20)
     if (note := watch.feed(new_text)) is not None: ...      # "loop: 20 words repeated 20 times"
 
-The same code runs on a stream, stretch by stretch, and on finished text (`loop_in`). Work per character is bounded: every
-`STRIDE` characters, the last words are looked for in a window of `WINDOW` characters, by `str.count`.
+The same code runs on a stream, stretch by stretch, and on finished text (`loop_in`). Work per character is bounded:
+every `STRIDE` characters, the last words are looked for in a window of `WINDOW` characters, by `str.count`.
 
 A loop is the last `words` words (runs of letters and digits, or one CJK character; case and punctuation aside), found
 `times` times without overlap in the window; or, for text without words to speak of, one string of at most
@@ -151,7 +151,18 @@ class LanguageWatch:
             return None
         script, _ = self._counts.most_common(1)[0]
         share = self._counts.total() / self._letters
-        return f"language mixing: {share:.0%} of the last {self._letters} letters are {script}, which the prompt has not"
+        return (
+            f"language mixing: {share:.0%} of the last {self._letters} letters are {script}, which the prompt has not"
+        )
+
+
+def foreign_share(prompt: str, text: str) -> float:
+    """Share of a finished text's letters in scripts that its prompt has not, counted as `LanguageWatch` counts them."""
+    letters = len(_LETTER.findall(text))
+    if not letters or text.isascii():
+        return 0.0
+    foreign = LanguageWatch(prompt, 1.0)._foreign
+    return sum(len(found.findall(text)) for found in foreign.values()) / letters
 
 
 class Watch:

@@ -19,20 +19,23 @@ import contextlib
 import queue
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from distill.cards import ReasoningFormat, TokenPrice
-from distill.engines.base import sample_of
+from distill.engines.base import Drawing, sample_of
 from distill.engines.endpoint_continue import Continuation
 from distill.engines.endpoint_dialect import RESERVED, Dialect
 from distill.engines.endpoint_drive import Driver, NotDrawn, Outcome
 from distill.engines.endpoint_http import EndpointClient, normal_url
 from distill.engines.endpoint_probe import QUESTION, ProbeReport, probe, served_model
+from distill.engines.endpoint_probe_prefix import describe, probe_prefix
 from distill.engines.endpoint_stream import position_in_text, thought_and_answer
 from distill.engines.endpoint_trace import Drawn
+from distill.engines.figures import EngineFigures
 from distill.errors import ConfigError, InfrastructureError, TeacherError
 from distill.recipes import Endpoint
-from distill.records import Sample, SampleRequest, SamplingParams, TracePiece, stable_hash
+from distill.records import Sample, SampleRequest, SamplingParams, TracePiece, Unanswered, stable_hash
 
 PAUSE_SECONDS = 0.25
 """Nothing finished for so long: the consumer is told, so that it commits what it holds."""
@@ -102,7 +105,7 @@ class EndpointEngine:
         """The message itself: the server renders it."""
         return user_message
 
-    def sample(self, requests: Iterable[SampleRequest | None]) -> Iterator[Sample | TracePiece | None]:
+    def sample(self, requests: Iterable[SampleRequest | None]) -> Iterator[Drawing]:
         """Samples as they finish, pieces of unfinished ones; None where nothing finished for a moment.
 
         Raises: InfrastructureError when the run cannot go on, and at the end for requests that stayed unanswered.
@@ -124,9 +127,7 @@ class EndpointEngine:
         rest, self._rest = self._rest, []
         return rest
 
-    def _outcomes(
-        self, driver: Driver, requests: Iterator[SampleRequest | None]
-    ) -> Iterator[Sample | TracePiece | None]:
+    def _outcomes(self, driver: Driver, requests: Iterator[SampleRequest | None]) -> Iterator[Drawing]:
         unfinished, is_quiet, is_exhausted = 0, True, False
         while True:
             is_starved = False
@@ -154,12 +155,13 @@ class EndpointEngine:
             is_quiet = False
             yield from self._items(outcome, driver)
 
-    def _items(self, outcome: Outcome, driver: Driver) -> Iterator[Sample | TracePiece]:
+    def _items(self, outcome: Outcome, driver: Driver) -> Iterator[Sample | TracePiece | Unanswered]:
         """What an outcome means to the consumer. Raises: what ends the run."""
         if isinstance(outcome, BaseException):
             raise outcome
         if isinstance(outcome, NotDrawn):
             self._not_drawn.append(outcome)
+            yield outcome.unanswered(self.fingerprint)
         elif isinstance(outcome, list):
             yield from (_without_key(piece, driver.without_key) for piece in outcome)
         else:
@@ -173,7 +175,7 @@ class EndpointEngine:
             while True:
                 outcome = driver.outcomes.get_nowait()
                 if not isinstance(outcome, BaseException):
-                    left += self._items(outcome, driver)
+                    left += [item for item in self._items(outcome, driver) if not isinstance(item, Unanswered)]
         return left
 
     def _driver(self) -> Driver:
@@ -186,6 +188,10 @@ class EndpointEngine:
             tokens_per_piece=max(p.tokens_per_piece for p in self.probes),
         )
         return self._last_driver
+
+    def live(self) -> EngineFigures | None:
+        """Slots and failures at this moment; None while nothing is drawn."""
+        return self._last_driver.live() if self._last_driver else None
 
     def report(self) -> dict[str, Any]:
         """Probes, failures by kind, requests that gave no sample (the first 100), occupancy; JSON-clean."""
@@ -267,7 +273,7 @@ async def _probe_all(
     async with EndpointClient(settings, max_connections=len(urls)) as client:
         for url in urls:
             name, context = await served_model(client, url, served or (dialect.model if dialect else None), card_model)
-            report, dialect, first = await probe(
+            report, dialect = await probe(
                 client,
                 url,
                 dialect or Dialect(name),
@@ -278,8 +284,10 @@ async def _probe_all(
                 context_tokens=context,
                 require_reasoning=require_reasoning,
             )
-            continuation = await probe_prefix(client, report, dialect, settings, params, reasoning, first, continuation)
-            reports.append(report.with_continuation(continuation))
+            continuation = await probe_prefix(
+                client, report, dialect, settings, params, reasoning, question, continuation
+            )
+            reports.append(replace(report, continues=describe(continuation, settings)))
     assert dialect is not None and continuation is not None, "at least one --base-url"
     return reports, dialect, continuation
 

@@ -8,12 +8,12 @@
     completions              /tokenize the chat, append the text, /v1/completions with tokens   vLLM
     continue_final_message   assistant message, add_generation_prompt false                     vLLM, SGLang, TGI
     continue_field           the same, naming reasoning_content or content                      llama.cpp since 2026-05
-    prefix                   assistant message with `prefix: true`, reasoning_content apart     DeepSeek (/beta), Mistral
+    prefix                   assistant message, `prefix: true`, reasoning_content apart         DeepSeek (/beta), Mistral
     trailing                 an assistant message at the end, nothing else                      llama.cpp, LMDeploy
 
-Sources: vllm/entrypoints/openai/chat_completion/protocol.py and serve/tokenize/protocol.py (0.32.0); sglang#4226 (the text
-follows the generation prompt, so a thought that the prompt opened is not opened again: `with_marker` false); TGI#2733;
-ggml-org/llama.cpp#13174 and #23089; api-docs.deepseek.com/guides/chat_prefix_completion; lmdeploy#2798.
+Sources: vllm/entrypoints/openai/chat_completion/protocol.py and serve/tokenize/protocol.py (0.32.0); sglang#4226 (the
+text follows the generation prompt, so a thought that the prompt opened is not opened again: `with_marker` false);
+TGI#2733; ggml-org/llama.cpp#13174 and #23089; api-docs.deepseek.com/guides/chat_prefix_completion; lmdeploy#2798.
 Which form works, inside a thought and after it, is probed (`endpoint_probe_prefix.py`): templates like DeepSeek-R1's
 strip everything up to </think> from assistant messages, so that often only the inside survives. Then a completion past
 its thought is cut back to the thought.
@@ -59,6 +59,9 @@ FORMS = (
 )
 
 
+Case = Literal["in_thought", "in_answer"]
+
+
 @dataclass(frozen=True, slots=True)
 class Continuation:
     """What was seen to work at one model's servers; None where nothing did."""
@@ -68,6 +71,12 @@ class Continuation:
     """The server sends a thought apart, so `reasoning` and `content` of a partial are what they say."""
     in_thought: Form | None = None
     in_answer: Form | None = None
+
+    def form_in(self, case: Case) -> Form | None:
+        return self.in_thought if case == "in_thought" else self.in_answer
+
+    def with_form(self, case: Case, form: Form | None) -> Continuation:
+        return replace(self, in_thought=form) if case == "in_thought" else replace(self, in_answer=form)
 
     @property
     def works(self) -> bool:
@@ -84,8 +93,9 @@ class Continuation:
 
     def usable(self, partial: PartialTrace | None) -> PartialTrace | None:
         """The longest beginning of a partial that a server can go on from."""
-        if partial is None or not (partial.reasoning + partial.content).strip():
+        if partial is None or not self.works or not (partial.reasoning + partial.content).strip():
             return None
+        partial = self._as_sent(partial)
         if self.splits_reasoning and not partial.reasoning and self.is_in_thought(partial):
             return None  # content without its thought: the server lost the border between them
         if self.is_in_thought(partial):
@@ -94,13 +104,24 @@ class Continuation:
             kept = partial
         else:
             kept = self._thought_of(partial) if self.in_thought is not None else None
-        form = kept and self.form_of(kept)
-        if kept is None or form is None or form.name == "completions":
+        if kept is None:
+            return None
+        form = self.form_of(kept)
+        if form is None or form.name == "completions":
             return kept
         return _stripped(kept)  # templates strip messages: the model must see what is kept
 
+    def _as_sent(self, partial: PartialTrace) -> PartialTrace:
+        """A finished sample's thought and answer are apart; a server that does not split sends one text."""
+        if self.splits_reasoning or not partial.reasoning:
+            return partial
+        text = self.text_of(partial, opened=self.reasoning.opened_by_prompt)
+        opening = 0 if self.reasoning.opened_by_prompt else len(self.reasoning.open_marker) + 1
+        splices = tuple(position + opening for position in partial.splices)
+        return PartialTrace(partial.key, "", text, partial.num_tokens, splices)
+
     def form_of(self, partial: PartialTrace) -> Form | None:
-        return self.in_thought if self.is_in_thought(partial) else self.in_answer
+        return self.form_in("in_thought" if self.is_in_thought(partial) else "in_answer")
 
     async def call(
         self,

@@ -31,9 +31,10 @@ from distill.engines.endpoint_replicas import Replica, ReplicaPool
 from distill.engines.endpoint_retry import EndpointFailure, backoff_seconds
 from distill.engines.endpoint_stream import Completion
 from distill.engines.endpoint_trace import Drawn, Trace
+from distill.engines.figures import EngineFigures
 from distill.errors import InfrastructureError
 from distill.recipes import Endpoint
-from distill.records import SampleRequest, TracePiece
+from distill.records import SampleRequest, TracePiece, Unanswered
 
 CLOSING_SECONDS = 10.0
 NOTHING_TO_KEEP = ("wrong_n", "content_filter")  # failures whose text is no part of a completion
@@ -47,6 +48,11 @@ class NotDrawn:
 
     request: SampleRequest
     failure: EndpointFailure
+
+    def unanswered(self, fingerprint: str) -> Unanswered:
+        """The same, as the consumer of samples sees it."""
+        request, is_refused = self.request, self.failure.action == "give_up"
+        return Unanswered(request.key(fingerprint), request.problem_id, request.index, str(self.failure), is_refused)
 
 
 Outcome = Drawn | NotDrawn | list[TracePiece] | BaseException
@@ -90,6 +96,11 @@ class Driver:
 
     def without_key(self, text: str) -> str:
         return self._client.without_key(text)
+
+    def live(self) -> EngineFigures:
+        replicas = self._pool.replicas
+        busy, slots = sum(each.open for each in replicas), sum(each.load.limit for each in replicas if each.is_alive)
+        return EngineFigures(busy, slots, dict(self.failures))
 
     def figures(self) -> dict[str, Any]:
         """Failures by kind, slot occupancy, and each replica's share; JSON-clean."""

@@ -7,9 +7,9 @@
 
 Understood: `reasoning` (vLLM, OpenRouter) and `reasoning_content` (SGLang, DeepSeek, llama.cpp, older vLLM), the same
 text sent under both names, usage in the last or any event, comments and keep-alives, errors sent as events, a whole
-completion in one JSON body from servers that do not stream, and the raw text of `/v1/completions`. Reasoning inside the
-text is left in `content`: `thought_and_answer` takes it apart with the card's markers. A stream that degenerates says so
-in `degenerate`. Pieces are joined every `PIECES_A_BLOCK`: a list of a long trace's tokens takes megabytes.
+completion in one JSON body from servers that do not stream, and the raw text of `/v1/completions`. Reasoning inside
+the text is left in `content`: `thought_and_answer` takes it apart with the card's markers. A stream that degenerates
+says so in `degenerate`. Pieces are joined every `PIECES_A_BLOCK`: a list of a long trace's tokens takes megabytes.
 Not covered: tool calls, several choices (each sample has its own seed, so one choice is asked for).
 """
 
@@ -167,10 +167,8 @@ class StreamedCompletion:
 
     def _choice(self, choice: dict[str, Any]) -> None:
         self._saw_choice = True
-        if "text" in choice:  # /v1/completions
-            delta = {"content": choice["text"]}
-        else:
-            delta = choice.get("delta") or choice.get("message") or {}
+        raw = choice.get("text")  # of /v1/completions
+        delta = {"content": raw} if raw is not None else choice.get("delta") or choice.get("message") or {}
         if not isinstance(delta, dict):
             raise EndpointFailure("malformed", f"`delta` is a {type(delta).__name__}; expected an object")
         thought = next(((name, delta[name]) for name in REASONING_FIELDS if delta.get(name)), None)
@@ -283,6 +281,23 @@ def thought_and_answer(
     opened = cut_thought or (reasoning.opened_by_prompt and not field_expected)
     thought, answer = split_reasoning(content, open_marker=markers[0], close_marker=markers[1], opened_by_prompt=opened)
     return content, thought, answer
+
+
+def position_in_text(position: int, completion: Completion, reasoning: ReasoningFormat) -> int:
+    """Where a position in `completion.reasoning + completion.content` is in the text of `thought_and_answer`."""
+    thought, content = completion.reasoning, completion.content
+    if not thought:
+        return position
+    before = len(reasoning.open_marker) + 1
+    if position <= len(thought):
+        return before + _in_stripped(position, thought)
+    before += len(thought.strip()) + 1 + len(reasoning.close_marker) + 2
+    return before + _in_stripped(position - len(thought), content)
+
+
+def _in_stripped(position: int, text: str) -> int:
+    leading = len(text) - len(text.lstrip())
+    return min(max(position - leading, 0), len(text.strip()))
 
 
 def _parse(data: bytes) -> Any:

@@ -6,8 +6,9 @@
     trace.broke_off(tokens_per_piece)                       # the attempt failed; the next one goes on from its text
     drawn = trace.drawn(completion, tokens_per_piece)
 
-Text of unfinished completions becomes `TracePiece`s, append-only; they say when a completion starts anew, since what is
-on disk is void then. Tokens of an unfinished stream are its pieces, times the tokens that a piece has had at this server.
+Text of unfinished completions becomes `TracePiece`s, append-only; they say when a completion starts anew, since what
+is on disk is void then. Tokens of an unfinished stream are its pieces, times the tokens that a piece has had at this
+server.
 """
 
 from __future__ import annotations
@@ -122,9 +123,7 @@ class Trace:
         before = self.prefix.num_tokens if self.prefix else 0
         whole = self._joined(completion.reasoning, completion.content, num_tokens)
         prompt_tokens = max(0, (completion.prompt_tokens or 0) - before)
-        completion = replace(
-            completion, reasoning=whole.reasoning, content=whole.content, prompt_tokens=prompt_tokens
-        )
+        completion = replace(completion, reasoning=whole.reasoning, content=whole.content, prompt_tokens=prompt_tokens)
         num_characters = max(1, len(whole.reasoning) + len(whole.content))
         read_again = sum(whole.num_tokens * position // num_characters for position in whole.splices)
         paid = prompt_tokens * (1 + len(whole.splices)) + read_again
@@ -153,7 +152,8 @@ class Trace:
         loops, mixing = self._settings.abort_loops, self._settings.abort_language_mixing
         if loops is None and mixing is None:
             return None
-        watch = Watch(self.request.prompt, loops=loops and (loops.words, loops.times), language_mixing=mixing)
+        rule = None if loops is None else (loops.words, loops.times)
+        watch = Watch(self.request.prompt, loops=rule, language_mixing=mixing)
         if self.prefix is not None:
             watch.feed((self.prefix.reasoning + self.prefix.content)[-WINDOW:])
         return watch

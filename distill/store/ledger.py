@@ -34,6 +34,8 @@ from distill.store.sqlite import BUSY_TIMEOUT_SECONDS, corrupt, errors_of, trans
 CHECKED_AT_OPEN_MIB = 64  # larger files are checked page by page as they are read: a full check would read gigabytes
 KEYS_PER_QUERY = 500
 ROWS_PER_PAGE = 500
+JUDGE = "judge"
+"""Verifier name of a judge model's verdicts; where they count is the rule of `distill/verify/standing.py`."""
 
 _SAMPLE_COLUMNS = tuple(field.name for field in fields(Sample) if field.name != "logprobs")
 _PIECE_COLUMNS = tuple(field.name for field in fields(TracePiece))
@@ -128,11 +130,20 @@ class Ledger:
         return {key: found[key] for key in keys if key in found}
 
     def get_verdicts(self, keys: Iterable[str]) -> dict[str, Verdict]:
-        """For each sample key, the verdict of the verifier version that was written last."""
+        """For each sample key, the verdict that was written last; a judge's do not count (`get_all_verdicts`)."""
+        found = {
+            key: [verdict for verdict in verdicts if verdict.verifier != JUDGE]
+            for key, verdicts in self.get_all_verdicts(keys).items()
+        }
+        return {key: verdicts[-1] for key, verdicts in found.items() if verdicts}
+
+    def get_all_verdicts(self, keys: Iterable[str]) -> dict[str, tuple[Verdict, ...]]:
+        """For each sample key, all its verdicts, of every verifier and version, in the order they were written."""
         keys = list(keys)
-        rows = self._by_keys("verdicts", "sample_key", _VERDICT_COLUMNS, keys)
-        found = {row[0]: Verdict(*row) for row in rows}  # oldest first: the last written wins
-        return {key: found[key] for key in keys if key in found}
+        found: dict[str, list[Verdict]] = {}
+        for row in self._by_keys("verdicts", "sample_key", _VERDICT_COLUMNS, keys):
+            found.setdefault(row[0], []).append(Verdict(*row))
+        return {key: tuple(found[key]) for key in keys if key in found}
 
     def get_partials(self, keys: Iterable[str]) -> dict[str, PartialTrace]:
         """What is on disk of these completions, none of which finished; keys without any text are absent."""
@@ -153,6 +164,17 @@ class Ledger:
         columns = ("problem", "reason", "figures")
         rows = self._by_keys("yields", "problem", columns, list(problems), order="problem", scope=scope)
         return {row[0]: ProblemYield.from_json(*row) for row in rows}
+
+    def yields(self, scope: str) -> Iterator[ProblemYield]:
+        """What every settled problem of this scope gave, a page at a time."""
+        query = (
+            "SELECT problem, reason, figures FROM yields WHERE scope = ? AND problem > ? "
+            f"ORDER BY problem LIMIT {ROWS_PER_PAGE}"
+        )
+        last = ""
+        while rows := self._read(query, [scope, last]):
+            yield from (ProblemYield.from_json(*row) for row in rows)
+            last = rows[-1][0]
 
     def samples(self, model_fingerprint: str | None = None) -> Iterator[Sample]:
         """All samples, or one model's, in the order they were stored. Writing meanwhile is allowed."""
