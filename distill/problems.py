@@ -21,6 +21,7 @@ from typing import Any
 
 from distill.choices import gold_letter, read_choices, with_choices
 from distill.errors import InfrastructureError, ProblemError, did_you_mean
+from distill.recipes import Recipe
 from distill.records import Problem, stable_hash
 from distill.testcases import read_tests
 
@@ -74,6 +75,19 @@ def remove_overlap(train: Sequence[Problem], held_out: Iterable[Problem]) -> tup
     for problem in train:
         (removed if normalise(question(problem)) in taken else kept).append(problem)
     return kept, removed
+
+
+def training_problems(recipe: Recipe, held_out: Sequence[Problem], name: str) -> tuple[list[Problem], int, int]:
+    """(problems to harvest, how many were removed as held out, how many as duplicates).
+
+    Raises: ProblemError where none is left, or a source is malformed.
+    """
+    loaded = load_problems(recipe.problems.sources(), base_dir=recipe.base_dir, deduplicate=False)
+    unique = distinct(loaded) if recipe.problems.deduplicate else loaded
+    kept, overlapping = remove_overlap(unique, held_out)
+    if not kept:
+        raise ProblemError(f"{name}: every training problem is also held out; use other seeds or sources.")
+    return kept, len(overlapping), len(loaded) - len(unique)
 
 
 # --- sources ---------------------------------------------------------------------------------------------------------

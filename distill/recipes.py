@@ -19,6 +19,7 @@ from distill import catalog
 from distill.cards import Count, FileModel, Fraction, StudentCard, TeacherCard, load_student, load_teacher
 from distill.config import Strict, apply_overrides, load_yaml
 from distill.errors import did_you_mean
+from distill.records import SamplingParams
 
 Temperature = Annotated[float, Field(ge=0)]
 AtLeastZero = Annotated[float, Field(ge=0)]
@@ -227,6 +228,18 @@ class Endpoint(Strict):
     """Goes into every request as it is, such as `chat_template_kwargs: {thinking: true}`."""
 
 
+class Executor(Strict):
+    """How `--executor ray` spreads a harvest over a Ray cluster (distill/harvest/ray_executor.py)."""
+
+    workers: Count | None = None
+    """null is one a node with --base-url, else as many as the cluster's CPUs and GPUs take."""
+    problems_per_task: Count | None = None
+    """Problems that a worker takes at a time; null is a quarter of its share."""
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    """null is 1 where the workers load the model and the cluster has GPUs, else 0."""
+
+
 class Lora(Strict):
     """As peft's LoraConfig; null target modules are the student card's."""
 
@@ -314,6 +327,7 @@ class Recipe(FileModel):
     problems: Problems
     harvest: Harvest
     endpoint: Endpoint = Field(default_factory=Endpoint)
+    executor: Executor = Field(default_factory=Executor)
     curation: list[dict[str, dict[str, Any]]]
     training: Training
     evaluation: Evaluation
@@ -411,3 +425,9 @@ def _with_defaults(section: Any, defaults: dict[str, Any]) -> Any:
     if not isinstance(section, dict):
         return section
     return {**section, **{key: value for key, value in defaults.items() if section.get(key) is None}}
+
+
+def sampling_params(settings: Harvest | Evaluation) -> SamplingParams:
+    """A section's settings; a loaded recipe has them all, what it left out came from the teacher card."""
+    assert settings.temperature is not None and settings.top_p is not None and settings.max_new_tokens is not None
+    return SamplingParams(settings.temperature, settings.top_p, settings.max_new_tokens)

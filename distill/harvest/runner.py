@@ -18,7 +18,7 @@ from itertools import islice
 
 from distill.engines.base import Engine, LedgerLike, draw
 from distill.errors import ProblemError
-from distill.harvest.asking import Asking, Entry, digest
+from distill.harvest.asking import Asking, Entry, digest, harvest_scope
 from distill.harvest.budget import Spending
 from distill.harvest.policy import Ask, Result
 from distill.harvest.progress import Progress, no_progress
@@ -34,7 +34,6 @@ from distill.records import (
     SampleRequest,
     Unanswered,
     Verdict,
-    stable_hash,
 )
 from distill.verify.pool import VerifierPool
 
@@ -52,6 +51,7 @@ def harvest(
     asking: Asking,
     *,
     budget: Budget | None = None,
+    spending: Spending | None = None,
     voting: Voting | None = None,
     verify_workers: int = 2,
     verify_timeout_seconds: float = 10.0,
@@ -60,11 +60,12 @@ def harvest(
     """Sample and verify everything that is not in the ledger yet; the summary covers new and known alike.
 
     Raises: ProblemError for no problems; what the engine and the ledger raise. A budget that ran out is said in the
-    summary. Whatever interrupts it, finished samples are in the ledger.
+    summary. Whatever interrupts it, finished samples are in the ledger. `spending`, in the place of `budget`, is of
+    a harvest of several workers.
     """
     if not problems:
         raise ProblemError("harvest: there is no problem to sample; check problems.train of the recipe.")
-    spending = Spending(budget or Budget(), asking.plan.rungs[0])
+    spending = spending or Spending(budget or Budget(), asking.plan.rungs[0])
     polls = Polls(voting or Voting(), verify_timeout_seconds)
     with VerifierPool(verify_workers, verify_timeout_seconds) as pool, polls:
         running = _Harvest(engine, ledger, problems, asking, pool, polls, spending, progress)
@@ -93,7 +94,7 @@ class _Harvest:
         self.engine, self.ledger, self.asking, self.pool, self.polls = engine, ledger, asking, pool, polls
         self.spending, self.progress = spending, progress
         self.tally = Tally(len(problems), spending, asking.plan.most if asking.plan.enough is None else None)
-        self.scope = stable_hash(asking.scope(), repr(polls.settings), length=16)
+        self.scope = harvest_scope(asking, polls.settings)
         self._problems = iter(problems)
         self._seen: set[int] = set()
         self._ready: deque[tuple[Entry, Ask]] = deque()
