@@ -8,7 +8,7 @@
     completions              /tokenize the chat, append the text, /v1/completions with tokens   vLLM
     continue_final_message   assistant message, add_generation_prompt false                     vLLM, SGLang, TGI
     continue_field           the same, naming reasoning_content or content                      llama.cpp since 2026-05
-    prefix                   assistant message, `prefix: true`, reasoning_content apart         DeepSeek (/beta), Mistral
+    prefix                   assistant message, `prefix: true`, reasoning_content apart        DeepSeek (/beta), Mistral
     trailing                 an assistant message at the end, nothing else                      llama.cpp, LMDeploy
 
 Sources: vllm/entrypoints/openai/chat_completion/protocol.py and serve/tokenize/protocol.py (0.32.0); sglang#4226 (the

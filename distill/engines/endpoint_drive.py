@@ -152,7 +152,7 @@ class Driver:
         async with self._client:
             self._ready.set()
             tending = [asyncio.create_task(self._pool.tend(self._answers)), asyncio.create_task(self._watch())]
-            if self._settings.continue_partial != "never":
+            if self._continuation.works:
                 tending.append(asyncio.create_task(self._save()))
             await self._stopping.wait()
             self._hand_over(self._traces)
@@ -180,7 +180,7 @@ class Driver:
             self._hand_over(self._traces)
 
     def _hand_over(self, traces: Iterable[Trace]) -> None:
-        if self._settings.continue_partial == "never":
+        if not self._continuation.works:  # nobody could go on from them
             return
         ratio = self._tokens_per_piece
         if pieces := [piece for trace in traces for piece in trace.unsaved(ratio)]:

@@ -20,7 +20,7 @@ from distill.cards import ReasoningFormat
 from distill.engines.endpoint_continue import FORMS, Case, Continuation, Form, cut
 from distill.engines.endpoint_dialect import Dialect
 from distill.engines.endpoint_http import EndpointClient
-from distill.engines.endpoint_probe import SEED, ProbeReport
+from distill.engines.endpoint_probe import ProbeReport
 from distill.engines.endpoint_retry import EndpointFailure
 from distill.engines.endpoint_stream import Completion, StreamedCompletion
 from distill.recipes import Endpoint
@@ -51,7 +51,7 @@ async def probe_prefix(
     request = SampleRequest("probe", question, 0, replace(params, temperature=0.0, max_new_tokens=longest))
     plain = settings.model_copy(update={"top_logprobs": 0})
     try:
-        whole = await client.complete(dialect.call(report.url, question, request.params, SEED, plain))
+        whole = await client.complete(dialect.call(report.url, question, request.params, request.seed, plain))
     except EndpointFailure:
         return found
     tried = _Trial(client, report.url, dialect, plain, request, found)
