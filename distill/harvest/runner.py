@@ -18,7 +18,7 @@ from itertools import islice
 
 from distill.engines.base import Engine, LedgerLike, draw
 from distill.errors import ProblemError
-from distill.harvest.asking import Asking, Entry, digest
+from distill.harvest.asking import Asking, Entry, digest, harvest_scope
 from distill.harvest.budget import Spending
 from distill.harvest.policy import Ask, Result
 from distill.harvest.progress import Progress, no_progress
@@ -34,7 +34,6 @@ from distill.records import (
     SampleRequest,
     Unanswered,
     Verdict,
-    stable_hash,
 )
 from distill.verify.pool import VerifierPool
 
@@ -95,7 +94,7 @@ class _Harvest:
         self.engine, self.ledger, self.asking, self.pool, self.polls = engine, ledger, asking, pool, polls
         self.spending, self.progress = spending, progress
         self.tally = Tally(len(problems), spending, asking.plan.most if asking.plan.enough is None else None)
-        self.scope = stable_hash(asking.scope(), repr(polls.settings), length=16)
+        self.scope = harvest_scope(asking, polls.settings)
         self._problems = iter(problems)
         self._seen: set[int] = set()
         self._ready: deque[tuple[Entry, Ask]] = deque()
