@@ -90,12 +90,12 @@ class ProblemState:
     _higher: list[Ask] = field(default_factory=list)
 
     def asks(self) -> list[Ask]:
-        """What to draw now; it counts as outstanding until it is observed."""
-        if self.reason is not None:
-            return []
-        wave = self._higher
-        self._higher = []
-        if not wave and not self.outstanding:
+        """What to draw now; it counts as outstanding until it is observed.
+
+        What was cut is continued whatever was decided since: else it would depend on which result came first.
+        """
+        wave, self._higher = self._higher, []
+        if not wave and not self.outstanding and self.reason is None:
             self.reason = self._reason()
             if self.reason is None:
                 wave = [Ask(self.asked + number, self.rung) for number in range(self._wave_size())]
