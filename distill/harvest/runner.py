@@ -78,6 +78,11 @@ def harvest(
     return running.tally.summary(engine, asking.plan.most)
 
 
+def scope_of(asking: Asking, voting: Voting) -> str:
+    """Names this harvest in the ledger's yields: what is asked, and how votes are counted."""
+    return stable_hash(asking.scope(), repr(voting), length=16)
+
+
 class _Harvest:
     """One harvest under way."""
 
@@ -95,7 +100,7 @@ class _Harvest:
         self.engine, self.ledger, self.asking, self.pool, self.polls = engine, ledger, asking, pool, polls
         self.spending, self.progress = spending, progress
         self.tally = Tally(len(problems), spending, asking.plan.most if asking.plan.enough is None else None)
-        self.scope = stable_hash(asking.scope(), repr(polls.settings), length=16)
+        self.scope = scope_of(asking, polls.settings)
         self.limit = UNVERIFIED_PER_WORKER
         """More samples than this wait for no verdict, drawn ones and those of the ledger alike."""
         self._problems = iter(problems)
