@@ -95,11 +95,17 @@ def problems_of(count: int) -> list[Problem]:
     tail = "Think step by step, and give your final answer within a box, after you have checked every digit twice."
     return [
         Problem(
-            id=f"sum-{number:07d}", prompt=f"What is {number} + {number % 997}? {tail}",
-            answer=str(number + number % 997), verifier="exact", family=f"family-{number % 6}", domain="sums", source="benchmark", licence="mit",
+            id=f"sum-{number:07d}",
+            prompt=f"What is {number} + {number % 997}? {tail}",
+            answer=str(number + number % 997),
+            verifier="exact",
+            family=f"family-{number % 6}",
+            domain="sums",
+            source="benchmark",
+            licence="mit",
         )
         for number in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def asking_of(samples_per_problem: int) -> Asking:
