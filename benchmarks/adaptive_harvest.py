@@ -1,7 +1,7 @@
-"""Teacher tokens per kept trace, adaptive against fixed-N sampling: benchmarks/adaptive_harvest.json, docs/harvest-adaptive.md.
+"""Teacher tokens per kept trace, adaptive against fixed-N sampling: adaptive_harvest.json, docs/harvest-adaptive.md.
 
-    python benchmarks/adaptive_harvest.py --record DIR   # harvests the embedded teacher in DIR (about 15 minutes), then all below
-    python benchmarks/adaptive_harvest.py                # simulates, and plays every plan on the recorded completions
+    python benchmarks/adaptive_harvest.py --record DIR   # harvests the embedded teacher in DIR first: about 15 minutes
+    python benchmarks/adaptive_harvest.py                # simulates, and plays every plan on what was recorded
     python benchmarks/adaptive_harvest.py --page         # the page again, from the JSON
 
 Recorded: the embedded teacher answers the problems of adaptive_harvest.yaml sixteen times each; the ledger is copied,
@@ -28,8 +28,8 @@ from adaptive_sides import (
     RATES,
     Drawable,
     figures,
-    play,
     plans,
+    play,
     population,
 )
 

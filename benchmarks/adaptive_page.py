@@ -24,14 +24,13 @@ def tables(result: dict[str, Any]) -> str:
     for limit in limits:
         cells = [_ratio(sides.get(limit)) for sides in result["compared"].values()]
         lines.append(f"| {limit} | " + " | ".join(cells) + " |")
+    replayed, drawn = recorded["replayed"], recorded["from_nothing"]
     lines += [
         "",
         f"{result['simulated_problems']:,} simulated problems each; {len(recorded['problems'])} recorded ones of the "
-        f"embedded teacher, where the replayed harvest found all {recorded['replayed']['samples']:,} samples in the "
-        f"ledger ({recorded['replayed']['completion_tokens']:,} tokens, {recorded['replayed']['accepted']} traces of "
-        f"{recorded['replayed']['problems_covered']} problems), and the one drawn from nothing took "
-        f"{recorded['from_nothing']['completion_tokens']:,} tokens for {recorded['from_nothing']['accepted']} traces of "
-        f"{recorded['from_nothing']['problems_covered']} problems.",
+        f"embedded teacher. At 8, 2 `distill harvest` on a copy of the recorded ledger found all "
+        f"{replayed['samples_from_ledger']:,} of its {replayed['samples']:,} samples there ({_yield(replayed)}); drawn "
+        f"from nothing it came to {_yield(drawn)}.",
         "",
         "The variants at 16, 4 (ratio; change of problems covered; change of traces kept):",
         "",
@@ -82,6 +81,11 @@ def _with_changes(found: dict[str, Any] | None) -> str:
 
 def _change(value: float) -> str:
     return f"{value:+.1%}" if abs(value) >= 0.0005 else "0"
+
+
+def _yield(found: dict[str, Any]) -> str:
+    tokens, traces, problems = found["completion_tokens"], found["accepted"], found["problems_covered"]
+    return f"{tokens:,} tokens for {traces} traces of {problems} problems"
 
 
 def _held(found: dict[str, float]) -> str:

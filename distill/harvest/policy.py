@@ -67,7 +67,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class PassRate:
-    """Posterior of a problem's pass rate: mean and a central 90 % interval, after `attempts` decided samples."""
+    """Posterior of a problem's pass rate: mean and a 90 % interval, after `attempts` decided samples.
+
+    The interval is central, but reaches down to 0 where nothing was right and up to 1 where nothing failed, as the
+    Jeffreys interval of Brown, Cai and DasGupta, Statistical Science 16 (2001), 101-133: a central one never holds 0,
+    and many problems are never solved.
+    """
 
     attempts: int
     mean: float
@@ -90,12 +95,12 @@ class ProblemState:
     _higher: list[Ask] = field(default_factory=list)
 
     def asks(self) -> list[Ask]:
-        """What to draw now; it counts as outstanding until it is observed."""
-        if self.reason is not None:
-            return []
-        wave = self._higher
-        self._higher = []
-        if not wave and not self.outstanding:
+        """What to draw now; it counts as outstanding until it is observed.
+
+        What was cut is continued whatever was decided since: else it would depend on which result came first.
+        """
+        wave, self._higher = self._higher, []
+        if not wave and not self.outstanding and self.reason is None:
             self.reason = self._reason()
             if self.reason is None:
                 wave = [Ask(self.asked + number, self.rung) for number in range(self._wave_size())]
@@ -158,5 +163,6 @@ def _posterior(correct: int, failed: int, prior: tuple[float, float]) -> PassRat
     from scipy.special import betaincinv
 
     a, b = prior[0] + correct, prior[1] + failed
-    low, high = float(betaincinv(a, b, 0.05)), float(betaincinv(a, b, 0.95))
+    low = float(betaincinv(a, b, 0.05)) if correct else 0.0
+    high = float(betaincinv(a, b, 0.95)) if failed else 1.0
     return PassRate(correct + failed, round(a / (a + b), 6), round(low, 6), round(high, 6))
