@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -134,7 +134,7 @@ class _Work:
         self.before: dict[str, tuple[str, str]] = {}  # key -> (outcome, version)
         self.unwritten: list[Verdict] = []
 
-    def pairs(self, asked: Asked) -> Iterator[tuple[Problem, Sample]]:
+    def pairs(self, asked: Asked) -> Generator[tuple[Problem, Sample]]:
         """What is to be verified, as the workers ask for it."""
         source = iter(asked.items() if isinstance(asked, Mapping) else asked)
         while batch := dict(islice(source, KEYS_PER_BATCH)):
