@@ -14,7 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from distill.records import PartialTrace, ProblemYield, Sample, SampleRequest, TracePiece, Verdict
+from distill.records import PartialTrace, ProblemYield, Sample, SampleRequest, TracePiece, Unanswered, Verdict
+
+Drawing = Sample | TracePiece | Unanswered | None
+"""What an engine yields."""
 
 
 class Engine(Protocol):
@@ -32,11 +35,12 @@ class Engine(Protocol):
     def render(self, user_message: str) -> str:
         """The text the model reads for a single user message, generation prompt included."""
 
-    def sample(self, requests: Iterable[SampleRequest | None]) -> Iterator[Sample | TracePiece | None]:
+    def sample(self, requests: Iterable[SampleRequest | None]) -> Iterator[Drawing]:
         """Draw every request; yields each sample as it finishes, in any order, and pieces of those that have not.
 
         None among the requests: nothing to draw for now, ask again soon. None yielded: nothing finished for a moment,
-        time to commit what is held. Requests are taken in the thread that iterates.
+        time to commit what is held. A request that gives no sample is yielded as Unanswered. Requests are taken in
+        the thread that iterates.
         """
 
     def close(self) -> None:
@@ -60,6 +64,8 @@ class LedgerLike(Protocol):
 
     def get_verdicts(self, keys: Iterable[str]) -> dict[str, Verdict]: ...
 
+    def get_all_verdicts(self, keys: Iterable[str]) -> dict[str, tuple[Verdict, ...]]: ...
+
     def get_yields(self, scope: str, problems: Iterable[str]) -> dict[str, ProblemYield]: ...
 
 
@@ -80,7 +86,7 @@ def sample_through_ledger(
     missing = [request for key, request in wanted.items() if key not in known]
     if missing:
         drawn = draw(engine, ledger, missing, commit_every=commit_every, commit_every_seconds=commit_every_seconds)
-        yield from (sample for sample in drawn if sample is not None)
+        yield from (item for item in drawn if isinstance(item, Sample))
 
 
 def draw(
@@ -90,7 +96,7 @@ def draw(
     *,
     commit_every: int = 32,
     commit_every_seconds: float = 2.0,
-) -> Iterator[Sample | None]:
+) -> Iterator[Sample | Unanswered | None]:
     """Samples of requests that the ledger does not have; None where nothing finished for a moment.
 
     A sample is committed before it is yielded, in groups of at most `commit_every`, as soon as the last commit is
@@ -105,7 +111,7 @@ def draw(
         for item in engine.sample(_from_where_they_stopped(engine, ledger, requests)):
             if isinstance(item, TracePiece):
                 pieces.append(item)
-            elif item is not None:
+            elif isinstance(item, Sample):
                 pending.append(item)
             is_due = time.monotonic() - last_commit >= commit_every_seconds
             if item is None or is_due or len(pending) >= commit_every:
@@ -114,8 +120,8 @@ def draw(
                 committed, pending, pieces = pending, [], []
                 last_commit = time.monotonic()
                 yield from committed
-            if item is None:
-                yield None
+            if item is None or isinstance(item, Unanswered):
+                yield item
     finally:
         ledger.add_pieces(pieces)  # also on Ctrl-C: what is there is kept
         ledger.add_samples(pending)

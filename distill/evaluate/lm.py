@@ -18,10 +18,10 @@ from typing import Any, NoReturn
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from distill.engines.base import Engine, sample_through_ledger
+from distill.engines.base import Drawing, Engine, sample_through_ledger
 from distill.errors import ConfigError
 from distill.evaluate.documents import problem_of
-from distill.records import Problem, Sample, SampleRequest, SamplingParams, TracePiece, Verdict
+from distill.records import Problem, Sample, SampleRequest, SamplingParams, Verdict
 from distill.store.ledger import Ledger
 
 Verify = Callable[[Iterable[tuple[Problem, Sample]]], Iterable[Verdict]]
@@ -51,7 +51,7 @@ class CountingEngine:
     def render(self, user_message: str) -> str:
         return self._engine.render(user_message)
 
-    def sample(self, requests: Iterable[SampleRequest | None]) -> Iterator[Sample | TracePiece | None]:
+    def sample(self, requests: Iterable[SampleRequest | None]) -> Iterator[Drawing]:
         for item in self._engine.sample(requests):
             self.samples_drawn += isinstance(item, Sample)
             yield item

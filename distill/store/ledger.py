@@ -131,10 +131,11 @@ class Ledger:
 
     def get_verdicts(self, keys: Iterable[str]) -> dict[str, Verdict]:
         """For each sample key, the verdict that was written last; a judge's do not count (`get_all_verdicts`)."""
-        keys = list(keys)
-        rows = self._by_keys("verdicts", "sample_key", _VERDICT_COLUMNS, keys)
-        found = {row[0]: Verdict(*row) for row in rows if row[1] != JUDGE}  # oldest first: the last written wins
-        return {key: found[key] for key in keys if key in found}
+        found = {
+            key: [verdict for verdict in verdicts if verdict.verifier != JUDGE]
+            for key, verdicts in self.get_all_verdicts(keys).items()
+        }
+        return {key: verdicts[-1] for key, verdicts in found.items() if verdicts}
 
     def get_all_verdicts(self, keys: Iterable[str]) -> dict[str, tuple[Verdict, ...]]:
         """For each sample key, all its verdicts, of every verifier and version, in the order they were written."""
@@ -163,6 +164,17 @@ class Ledger:
         columns = ("problem", "reason", "figures")
         rows = self._by_keys("yields", "problem", columns, list(problems), order="problem", scope=scope)
         return {row[0]: ProblemYield.from_json(*row) for row in rows}
+
+    def yields(self, scope: str) -> Iterator[ProblemYield]:
+        """What every settled problem of this scope gave, a page at a time."""
+        query = (
+            "SELECT problem, reason, figures FROM yields WHERE scope = ? AND problem > ? "
+            f"ORDER BY problem LIMIT {ROWS_PER_PAGE}"
+        )
+        last = ""
+        while rows := self._read(query, [scope, last]):
+            yield from (ProblemYield.from_json(*row) for row in rows)
+            last = rows[-1][0]
 
     def samples(self, model_fingerprint: str | None = None) -> Iterator[Sample]:
         """All samples, or one model's, in the order they were stored. Writing meanwhile is allowed."""

@@ -161,11 +161,11 @@ def judge_samples(
     """
     court = _Court(engine, ledger, settings, run_seed)
     try:
-        for sample in draw(engine, ledger, court.requests(cases)):
-            if sample is None:
+        for item in draw(engine, ledger, court.requests(cases)):
+            if isinstance(item, Sample):
+                court.hear(item)
+            elif item is None:
                 court.commit()
-            else:
-                court.hear(sample)
     finally:
         court.commit()
     return court.close()

@@ -12,17 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from distill.verify.math_tokens import FUNCTIONS, Token, tokens, words
+from distill.verify.math_tokens import FUNCTIONS, GREEK, Token, tokens, unit_in_full, words
 from distill.verify.math_tree import Node, UnreadableError, call, number
 
 _RELATIONS = frozenset(("le", "ge", "ne", "in"))
 _STARTS_A_FACTOR = frozenset(("number", "name", "command", "(", "{", "["))
+_JOINTS = frozenset((",", ";", "or", "and"))
 _NO_FACTOR = _RELATIONS | words(
     "cdot pm mp cup cap setminus rset rfloor rceil ldots mod pmod equiv to approx colon circ rangle implies"
-)
-_GREEK = words(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa lambda mu nu xi rho sigma tau phi varphi "
-    "chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
 )
 _SIZES = words("hundred thousand million billion trillion dozen half third quarter mod")
 _DEEPEST = 60
@@ -95,13 +92,13 @@ class _Reader:
     # --- lists, relations, sets
 
     def statement(self) -> Node:
-        """Items between commas, `or` and `and`; one item is itself."""
-        items = [self.relation()]
-        while self.peek().kind in (",", ";", "or", "and"):
-            while self.peek().kind in (",", ";", "or", "and"):
-                self.next()
+        """Items between commas, `or` and `and`; one item is itself. The list's value names the words between."""
+        items, joints = [self.relation()], set()
+        while self.peek().kind in _JOINTS:
+            while self.peek().kind in _JOINTS:
+                joints.add(self.next().kind)
             items.append(self.relation())
-        return items[0] if len(items) == 1 else Node("list", tuple(items))
+        return items[0] if len(items) == 1 else Node("list", tuple(items), " ".join(sorted(joints & {"or", "and"})))
 
     def relation(self) -> Node:
         sides, signs = [self.union()], []
@@ -113,8 +110,8 @@ class _Reader:
 
     def union(self) -> Node:
         node = self.sum()
-        while self.is_command("cup", "setminus"):
-            head = {"cup": "union", "setminus": "without"}[self.next().value]
+        while self.is_command("cup", "cap", "setminus"):
+            head = {"cup": "union", "cap": "intersection", "setminus": "without"}[self.next().value]
             node = Node(head, (node, self.sum()))
         return node
 
@@ -201,7 +198,7 @@ class _Reader:
             return call("/", node, number(100)) if self.choose("percent") else node
         if found in (["degree"], ["degrees"]):
             return call("degrees" if self.choose("degrees") else "as degrees", node)
-        return Node("unit", (node,), " ".join(found))
+        return Node("unit", (node,), unit_in_full(found))
 
     def power(self) -> Node:
         node = self.postfix(self.primary())
@@ -315,7 +312,7 @@ class _Reader:
     def command(self, name: str) -> Node:
         if name in ("pi", "infty"):
             return Node("constant", (), name)
-        if name in _GREEK:
+        if name in GREEK:
             return Node("name", (), name)
         if name in FUNCTIONS:
             return self.function(name)

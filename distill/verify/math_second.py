@@ -2,52 +2,31 @@ r"""The second opinion on two answers in mathematics: read by another reader, co
 
     opinion = compare(r"1/2^{99}", r"1/2^{98}")        # Opinion("different", is_exact=True, reason="...")
 
-Numbers compare exactly where both are fractions, else to 40 digits. Formulas compare at points: positive and mixed-sign
-fractions and whole numbers, all of them exact where the formula is a quotient of polynomials. Equations compare up to a
-factor. Sets, lists, tuples, matrices and intervals compare part by part; a +- b is two values.
+Numbers compare exactly where both are fractions, else to 40 digits; formulas at points, equations up to a factor
+(`math_points.py`); sets, lists, tuples, matrices and intervals compare part by part; a +- b is two values.
 
 What a text leaves open (`math_tree.OPEN_QUESTIONS`) is answered every way, for both sides alike: "equal" if one way
 makes them equal, "different" if every way does. "unknown" where either cannot be read or the points disagree, with the
-reason. Source of the test at points: Schwartz, J. ACM 27 (1980), https://doi.org/10.1145/322217.322225, corollary 1.
+reason.
 Not covered: solving (x^2 = 4 is not read as x = 2 or -2).
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import product
-from typing import Literal
 
+from distill.verify.math_points import EQUAL, EXACTLY_EQUAL, Opinion, compare_equations, compare_formulas
 from distill.verify.math_reader import read
-from distill.verify.math_sets import is_real_set, real_set, same_set
-from distill.verify.math_tree import Node, UnreadableError, call
-from distill.verify.math_values import UndefinedError, Value, agree, divide, evaluate, shown
+from distill.verify.math_sets import has_exact_ends, is_real_set, real_set, same_set
+from distill.verify.math_tree import Node, UnreadableError
+from distill.verify.math_values import UndefinedError
 
-Relation = Literal["equal", "different", "unknown"]
-
-POINTS_PER_KIND = 3
-FEWEST_POINTS = 2
 MOST_WAYS_TO_READ = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Opinion:
-    """`is_exact`: found by arithmetic on fractions alone, so no rounding is behind it.
-
-    `gap`: by how much two values differ, relative to the larger; 0 where they do not, or are no single values.
-    """
-
-    relation: Relation
-    is_exact: bool = False
-    reason: str = ""
-    gap: float = 0.0
-
-
-EQUAL, EXACTLY_EQUAL = Opinion("equal"), Opinion("equal", True)
+LONGEST_UNORDERED = 100
+BOLD_READINGS = ("division", "log")
+"""Questions whose less plain answer proves nothing alone: equality that hangs on it is not exact."""
 
 
 def compare(gold: str, found: str) -> Opinion:
@@ -57,7 +36,7 @@ def compare(gold: str, found: str) -> Opinion:
         for choices in _ways_to_read(gold, found):
             opinion = _compare(read(gold, choices)[0], read(found, choices)[0])
             if opinion.relation == "equal":
-                return opinion
+                return EQUAL if any(choices.get(question) for question in BOLD_READINGS) else opinion
             opinions.append(opinion)
     except UnreadableError as error:
         return Opinion("unknown", reason=f"not read: {error}")
@@ -89,6 +68,10 @@ def _questions(text: str) -> frozenset[str]:
 
 
 def _compare(gold: Node, found: Node) -> Opinion:
+    if gold.head == found.head == "unit" and not _same_unit(gold.value, found.value):
+        return Opinion("different", False, f"the units {gold.value} and {found.value}")
+    if _is_assignments(gold) and _is_assignments(found):
+        return _unordered(gold.parts, found.parts)
     gold, found = _plain(gold), _plain(found)
     if gold == found and not gold.has("dots"):
         return EXACTLY_EQUAL
@@ -96,6 +79,8 @@ def _compare(gold: Node, found: Node) -> Opinion:
         solved = _solved(gold, found)
         if solved is not None:
             return _compare(*solved)
+        if "=" in (gold.value, found.value):
+            return Opinion("different", False, "an equation that is not solved for a name, and none")
     if gold.head == found.head == "relation" and not (is_real_set(gold) and is_real_set(found)):
         return _relations(gold, found)
     if is_real_set(gold) or is_real_set(found):
@@ -111,10 +96,21 @@ def _plain(node: Node) -> Node:
         return _plain(node.parts[0])
     if node.head in ("list", "set"):
         items = tuple(item for part in node.parts for item in _both_signs(_value_of_assignment(part)))
-        return items[0] if node.head == "list" and len(items) == 1 else Node(node.head, items)
+        return items[0] if node.head == "list" and len(items) == 1 else Node(node.head, items, node.value)
     if node.has("call", "pm") or node.has("call", "mp"):
         return Node("list", tuple(_both_signs(_value_of_assignment(node))))
     return node
+
+
+def _same_unit(one: str, other: str) -> bool:
+    """Whether the words of one are all among the other's: dollars, and dollars per hour."""
+    words, others = (frozenset(unit.split()) for unit in (one, other))
+    return words <= others or others <= words
+
+
+def _is_assignments(node: Node) -> bool:
+    """Whether it is a list such as `x = 1, y = 2`, whose names tell the values apart."""
+    return node.head == "list" and all(part.head == "relation" and part.value == "=" for part in node.parts)
 
 
 def _value_of_assignment(node: Node) -> Node:
@@ -138,10 +134,10 @@ def _by_parts(gold: Node, found: Node) -> Opinion:
     if gold.head not in several and found.head not in several:
         if gold.head == "based" or found.head == "based":
             return _in_bases(gold, found)
-        return _formulas(gold, found)
+        return compare_formulas(gold, found)
     if gold.head in several and found.head in several:
         if gold.head != found.head and not {gold.head, found.head} <= {"list", "set"}:
-            return Opinion("unknown", reason=f"a {gold.head} and a {found.head}")
+            return _of_two_kinds(gold, found)
         if gold.head in ("list", "set"):
             return _unordered(gold.parts, found.parts)
         return _ordered(gold, found)
@@ -151,11 +147,19 @@ def _by_parts(gold: Node, found: Node) -> Opinion:
     return Opinion("different", False, f"a {many.head} of {len(many.parts)} and one value")
 
 
+def _of_two_kinds(gold: Node, found: Node) -> Opinion:
+    """A list may be meant as a tuple where its items are in the same order; a set or a matrix is no tuple."""
+    kinds = f"a {gold.head} and a {found.head}"
+    may_be = {gold.head, found.head} == {"list", "tuple"} and _ordered(gold, found).relation != "different"
+    return Opinion("unknown" if may_be else "different", False, kinds)
+
+
 def _in_bases(gold: Node, found: Node) -> Opinion:
     if gold.head == found.head == "based":
-        opinion = _formulas(gold, found)
-        same_base = gold.value == found.value
-        return opinion if same_base else Opinion("unknown", reason=f"bases {gold.value} and {found.value}")
+        opinion = compare_formulas(gold, found)
+        if opinion.relation != "equal" or gold.value == found.value:
+            return opinion
+        return Opinion("unknown", reason=f"one number in the bases {gold.value} and {found.value}")
     return Opinion("unknown", reason="one side names the base it is written in")
 
 
@@ -189,9 +193,13 @@ def _all(opinions: Iterator[Opinion]) -> Opinion:
 
 def _unordered(gold: tuple[Node, ...], found: tuple[Node, ...]) -> Opinion:
     """As sets: every item of each has an equal one in the other."""
-    exact = True
-    for one, others in ((item, found) for item in gold):
-        opinions = [_compare(one, other) for other in others]
+    if max(len(gold), len(found)) > LONGEST_UNORDERED:
+        return Opinion("unknown", reason=f"more than {LONGEST_UNORDERED} items")
+    exact, spelled = True, frozenset(found)
+    for one in gold:
+        if one in spelled:
+            continue
+        opinions = [_compare(one, other) for other in found]
         equal = [opinion for opinion in opinions if opinion.relation == "equal"]
         if not equal:
             unknown = [opinion for opinion in opinions if opinion.relation == "unknown"]
@@ -234,28 +242,32 @@ def _around_dots(parts: tuple[Node, ...]) -> tuple[tuple[Node, ...], tuple[Node,
 
 
 def _solved(gold: Node, found: Node) -> tuple[Node, Node] | None:
-    """The two without a `name =` (or `m + n =`) that only one of them has; None where the equation says more."""
+    """The two without the `name =` (or `m + n =`, or `2 + 3 =`) that one of them has; None where it says more."""
     equation, other = (gold, found) if gold.head == "relation" else (found, gold)
     if set(equation.value.split()) != {"="}:
         return None
-    left, right = equation.parts[0], equation.parts[-1]
-    if not left.names() or left.has("number") or left.has("relation"):
-        left, right = right, left
-    if not left.names() or left.has("number") or (left.head != "name" and right.names() - _argument(left)):
-        return None
-    return (right, other) if equation is gold else (other, right)
+    left, value = equation.parts[0], equation.parts[-1]
+    if not equation.names():
+        if any(compare_formulas(part, value).relation != "equal" for part in equation.parts):
+            return None
+    elif not _is_label(left):
+        left, value = value, left
+        if not _is_label(left):
+            return None
+    return (value, other) if equation is gold else (other, value)
 
 
-def _argument(left: Node) -> set[str]:
-    """Names of x in `f(x)`."""
-    is_call = left.head == "call" and left.value == "*" and all(part.head == "name" for part in left.parts)
-    return left.parts[1].names() if is_call else set()
+def _is_label(left: Node) -> bool:
+    """Whether it only names what follows: `x`, `f(x)`, `AB`, `m + n`."""
+    if left.head == "call" and left.value in ("+", "*"):
+        return all(_is_label(part) for part in left.parts)
+    return left.head == "name"
 
 
 def _relations(gold: Node, found: Node) -> Opinion:
     signs, other_signs = gold.value.split(), found.value.split()
     if signs == other_signs == ["="]:
-        return _equations(gold, found)
+        return compare_equations(gold, found)
     if len(gold.parts) == len(found.parts) and signs == other_signs:
         return _all(_compare(one, other) for one, other in zip(gold.parts, found.parts, strict=True))
     if "=" in signs and "=" in other_signs:
@@ -264,33 +276,6 @@ def _relations(gold: Node, found: Node) -> Opinion:
             Node("relation", (found.parts[0], found.parts[-1]), "="),
         )
     return Opinion("unknown", reason=f"relations {gold.value} and {found.value}")
-
-
-def _equations(gold: Node, found: Node) -> Opinion:
-    """Equal if left minus right is, up to one factor that is not zero."""
-    one, other = (call("-", *node.parts) for node in (gold, found))
-    names = one.names() | other.names()
-    if not names:
-        return Opinion("unknown", reason="equations without a name")
-    ratios: list[Value] = []
-    for point in _points(frozenset(names), "mixed"):
-        try:
-            above, below = evaluate(one, point), evaluate(other, point)
-        except UndefinedError:
-            continue
-        if agree(above, Fraction(0)) is not False or agree(below, Fraction(0)) is not False:
-            continue
-        ratios.append(divide(above, below))
-    if len(ratios) < FEWEST_POINTS:
-        return Opinion("unknown", reason="equations that no point tells apart")
-    same = [agree(ratios[0], ratio) for ratio in ratios[1:]]
-    exact = all(isinstance(ratio, Fraction) for ratio in ratios)
-    if all(same):
-        return Opinion("equal", exact)
-    return Opinion("different", exact, "equations that are no multiples of each other") if False in same else _UNSURE
-
-
-_UNSURE = Opinion("unknown", reason="too close for the digits kept")
 
 
 def _sets_of_numbers(gold: Node, found: Node) -> Opinion:
@@ -303,83 +288,5 @@ def _sets_of_numbers(gold: Node, found: Node) -> Opinion:
             return _all(_compare(a, b) for a, b in zip(gold.parts, found.parts, strict=True))
         return Opinion("unknown", reason=f"not read: {error}")
     if same_set(one, other):
-        return EXACTLY_EQUAL if _ends_are_exact(gold) and _ends_are_exact(found) else EQUAL
+        return EXACTLY_EQUAL if has_exact_ends(one) and has_exact_ends(other) else EQUAL
     return Opinion("different", False, "sets of numbers with different ends")
-
-
-def _ends_are_exact(node: Node) -> bool:
-    return node.head not in ("name", "call") and (
-        node.head == "number" or all(_ends_are_exact(part) for part in node.parts)
-    )
-
-
-# --- formulas --------------------------------------------------------------------------------------------------------
-
-
-def _formulas(gold: Node, found: Node) -> Opinion:
-    names = frozenset(gold.names() | found.names())
-    if not names:
-        return _values(evaluate(gold, {}), evaluate(found, {}))
-    by_kind = {kind: _at_points(gold, found, names, kind) for kind in ("positive", "mixed", "whole")}
-    opinions = [opinion for opinion in by_kind.values() if opinion is not None]
-    if by_kind["positive"] is None and by_kind["whole"] is None:
-        return Opinion("unknown", reason="no point at which both have a value")
-    relations = {opinion.relation for opinion in opinions}
-    if relations == {"equal"}:
-        return Opinion("equal", all(opinion.is_exact for opinion in opinions))
-    if relations == {"different"}:
-        return Opinion("different", all(opinion.is_exact for opinion in opinions), opinions[0].reason)
-    agreeing = [kind for kind, opinion in by_kind.items() if opinion is not None and opinion.relation == "equal"]
-    return Opinion("unknown", reason=f"equal only where names stand for {' and '.join(agreeing)} numbers")
-
-
-def _at_points(gold: Node, found: Node, names: frozenset[str], kind: str) -> Opinion | None:
-    """Equal if both agree wherever they have a value, different at the first point where not; None without any."""
-    exact, defined = True, 0
-    for point in _points(names, kind):
-        try:
-            opinion = _values(evaluate(gold, point), evaluate(found, point))
-        except UndefinedError:
-            continue
-        if opinion.relation != "equal":
-            where = ", ".join(f"{name} = {value}" for name, value in sorted(point.items()))
-            return Opinion(opinion.relation, opinion.is_exact, f"at {where}: {opinion.reason}")
-        exact, defined = exact and opinion.is_exact, defined + 1
-    return Opinion("equal", exact) if defined >= FEWEST_POINTS else None
-
-
-@lru_cache(maxsize=256)
-def _points(names: frozenset[str], kind: str) -> tuple[dict[str, Fraction], ...]:
-    """The same points in every process: fractions between 1/4 and 4, of either sign if mixed, or whole numbers."""
-    draw = random.Random(f"{kind}: {','.join(sorted(names))}")
-    make: dict[str, Callable[[], Fraction]] = {
-        "positive": lambda: Fraction(draw.randrange(1000, 4000), 1009),
-        "mixed": lambda: Fraction(draw.choice((-1, 1)) * draw.randrange(300, 4000), 1013),
-        "whole": lambda: Fraction(draw.randrange(3, 40)),
-    }
-    points = [{name: make[kind]() for name in sorted(names)} for _ in range(POINTS_PER_KIND)]
-    if kind == "mixed":
-        points[0] = {name: -abs(value) for name, value in points[0].items()}
-    return tuple(points)
-
-
-def _values(one: Value, other: Value) -> Opinion:
-    same = agree(one, other)
-    exact = isinstance(one, Fraction) and isinstance(other, Fraction)
-    if same is None:
-        return _UNSURE
-    if same:
-        return Opinion("equal", exact)
-    return Opinion("different", exact, f"{_shown(one)} and {_shown(other)}", _gap(one, other))
-
-
-def _gap(one: Value, other: Value) -> float:
-    larger, difference = max(abs(one), abs(other)), abs(one - other)
-    return float(difference / larger)
-
-
-def _shown(value: Value) -> str:
-    """A value in few digits, however large: 1/2006! has no float."""
-    if isinstance(value, Fraction) and value.numerator.bit_length() + value.denominator.bit_length() < 100:
-        return str(value)
-    return shown(value, 10)

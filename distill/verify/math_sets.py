@@ -8,8 +8,10 @@ Reads intervals, unions, differences, finite sets inside them, the reals, and in
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from distill.verify.math_tree import Node, UnreadableError
-from distill.verify.math_values import Value, agree, as_float, evaluate, less
+from distill.verify.math_values import Value, agree, as_float, evaluate, is_infinite, less
 
 Part = tuple[Value, bool, Value, bool]
 RealSet = tuple[Part, ...]
@@ -26,9 +28,15 @@ def same_set(one: RealSet, other: RealSet) -> bool:
     )
 
 
+def has_exact_ends(parts: RealSet) -> bool:
+    """Whether every end is a fraction or infinite."""
+    ends = [end for part in parts for end in (part[0], part[2])]
+    return all(isinstance(end, Fraction) or is_infinite(end) for end in ends)
+
+
 def is_real_set(node: Node) -> bool:
     """Whether a tree is meant as a set of real numbers, by its form alone."""
-    if node.head in ("union", "without", "reals"):
+    if node.head in ("union", "intersection", "without", "reals"):
         return True
     if node.head == "relation":
         return any(sign in ("<", ">", "le", "ge", "ne", "in") for sign in node.value.split())
@@ -51,8 +59,17 @@ def _parts(node: Node) -> list[Part]:
             return [_interval(low, node.value[0] == "(", high, node.value[1] == ")")]
         case "set":
             return [_interval(part, False, part, False) for part in node.parts]
-        case "union" | "list":
+        case "union":
             return [part for side in node.parts for part in _parts(side)]
+        case "list" if node.value == "or":
+            return [part for side in node.parts for part in _parts(side)]
+        case "list" if node.value != "and":
+            raise UnreadableError("inequalities with neither `or` nor `and` between them")
+        case "intersection" | "list":
+            first, *others = (real_set(side) for side in node.parts)
+            for other in others:
+                first = _intersection(first, other)
+            return list(first)
         case "without":
             return _difference(real_set(node.parts[0]), real_set(node.parts[1]))
         case "relation":
@@ -95,6 +112,23 @@ def _of_relation(node: Node) -> list[Part]:
         else:
             raise UnreadableError(f"the relation {sign} in a chain")
     return [_interval(low, low_open, high, high_open)]
+
+
+def _intersection(one: RealSet, other: RealSet) -> RealSet:
+    found: list[Part] = []
+    for low, low_open, high, high_open in one:
+        for start, start_open, end, end_open in other:
+            if less(low, start) or (agree(low, start) and start_open):
+                first, first_open = start, start_open
+            else:
+                first, first_open = low, low_open
+            if less(end, high) or (agree(high, end) and end_open):
+                last, last_open = end, end_open
+            else:
+                last, last_open = high, high_open
+            if not less(last, first):
+                found.append((first, first_open, last, last_open))
+    return _merged(found)
 
 
 def _difference(whole: RealSet, taken: RealSet) -> list[Part]:

@@ -9,6 +9,7 @@ covered: text that is no formula.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import NamedTuple
 
 from distill.verify.math_tree import UnreadableError
@@ -47,21 +48,31 @@ _DROPPED = words(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle quad qquad limits mathstrut hfill"
 )
 FUNCTIONS = words("sin cos tan cot sec csc asin acos atan sinh cosh tanh ln log exp")
+GREEK = words(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa lambda mu nu xi rho sigma tau phi varphi "
+    "chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
+)
 _WORDS = {
     "sqrt": ("command", "sqrt"), "pi": ("command", "pi"), "oo": ("command", "infty"), "inf": ("command", "infty"),
     "infinity": ("command", "infty"), "or": ("or", ""), "and": ("and", ""), "abs": ("command", "abs"),
     "arcsin": ("command", "asin"), "arccos": ("command", "acos"), "arctan": ("command", "atan"),
     **{name: ("command", name) for name in FUNCTIONS},
+    **{name: ("command", name) for name in GREEK if name.islower() and len(name) > 2},
 }  # fmt: skip
-_SHORT_UNITS = frozenset(
-    ("cm", "mm", "km", "kg", "ft", "mph", "hr", "hrs", "min", "sec", "lb", "lbs", "yd", "mi", "per", "mL")
-)
+_UNITS = {
+    "cm": "centimeter", "mm": "millimeter", "km": "kilometer", "m": "meter", "kg": "kilogram", "g": "gram",
+    "ft": "foot", "feet": "foot", "in": "inch", "inches": "inch", "yd": "yard", "mi": "mile", "hr": "hour",
+    "hrs": "hour", "min": "minute", "sec": "second", "s": "second", "lb": "pound", "lbs": "pound", "mL": "milliliter",
+    "squared": "^2", "square": "^2", "sq": "^2", "cubic": "^3", "cubed": "^3", "mph": "mile per hour",
+}  # fmt: skip
+_SHORT_UNITS = (frozenset(_UNITS) - words("m g s in")) | {"per"}
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|operatorname)\s*\*?\s*\{([^{}]*)\}")
-_THOUSANDS = r"\d{1,3}(?:(?:\{,\}|,?\\[!,]\s*)\d{3})+(?!\d)(?:\.\d+)?"
+_THOUSANDS = r"\d{1,3}(?:(?:\{,\}|,?\\[!,]\s*|[ ~])\d{3})+(?!\d)(?:\.\d+)?"
 _COMMA_THOUSANDS = r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?"
 _TOKEN = re.compile(
+    rf"(?P<repeating>\d*\.\d*\\overline\s*\{{\d+\}})|"
     rf"(?P<space>\s+|\\[,;:! ]|~|\$|\\\$|\\hspace\{{[^{{}}]*\}})|(?P<thousands>{_THOUSANDS})|"
-    rf"(?P<comma_thousands>{_COMMA_THOUSANDS})|(?P<number>\d+\.\d+|\d+(?!\.\d)|\.\d+)|(?P<row>\\\\)|"
+    rf"(?P<comma_thousands>{_COMMA_THOUSANDS})|(?P<scientific>\d+(?:\.\d+)?[eE][-+]?\d+)|(?P<number>\d+\.\d+|\d+(?!\.\d)|\.\d+)|(?P<row>\\\\)|"
     r"\\(?P<environment>begin|end)\s*\{(?P<name>[a-z]+)\*?\}|\\(?P<command>[A-Za-z]+)|\\(?P<escaped>[{}|%#&_])|"
     r"(?P<dots>\.\.\.+)|(?P<sign><=|>=|!=|\*\*|[-+*/^_()\[\]{}|!=<>,;%':&])|(?P<word>[A-Za-z]+)"
 )
@@ -97,10 +108,20 @@ def tokens(text: str) -> list[Token]:
     return found
 
 
+def unit_in_full(found: list[str]) -> str:
+    """A unit's words in one spelling each: `square cm` and `centimeters ^2` are both `^2 centimeter`."""
+    singular = [word if len(word) < 4 or word.endswith("ss") else word.removesuffix("s") for word in found]
+    return " ".join(sorted(_UNITS.get(word, _UNITS.get(one, one)) for word, one in zip(found, singular, strict=True)))
+
+
 def _of_match(match: re.Match[str], space: bool) -> list[Token]:
     kind, value = match.lastgroup, match[0]
     if kind in ("thousands", "comma_thousands", "number"):
         return [Token(kind, value, space)]
+    if kind == "scientific":
+        return [Token("number", _scientific(value), space)]
+    if kind == "repeating":
+        return [Token("number", _repeating(value), space)]
     if kind == "row":
         return [Token("row")]
     if kind == "name":
@@ -116,6 +137,21 @@ def _of_match(match: re.Match[str], space: bool) -> list[Token]:
     if value == "**":
         return [Token("^")]
     return [Token("command", _SIGNS[value])] if value in _SIGNS else [Token(value, "", space)]
+
+
+def _repeating(text: str) -> str:
+    r"""`0.1\overline{6}` as the fraction it is: 1/6."""
+    whole, _, rest = text.partition(".")
+    fixed, _, period = rest.replace(" ", "").removesuffix("}").partition(r"\overline{")
+    cycle = Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed))
+    return str(Fraction(f"{whole or 0}.{fixed or 0}") + cycle)
+
+
+def _scientific(text: str) -> str:
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(exponent.lstrip("+-")) > 3:
+        raise UnreadableError(f"the exponent {exponent}")
+    return str(Fraction(mantissa) * Fraction(10) ** int(exponent))
 
 
 def _of_command(name: str, space: bool) -> list[Token]:

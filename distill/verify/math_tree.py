@@ -1,8 +1,8 @@
 """The tree that `math_reader.py` makes of an answer, and what a text may leave open about it.
 
-Heads: number (value: a fraction), name, constant, call (value: the function), list, tuple (value: its brackets), set,
-matrix of rows, relation (value: its signs), union, without, reals, dots, unit (value: the unit's words), based (value:
-the base it is written in).
+Heads: number (value: a fraction), name, constant, call (value: the function), list (value: its words "and", "or"),
+tuple (value: its brackets), set, matrix of rows, relation (value: its signs), union, intersection, without, reals,
+dots, unit (value: the unit's words), based (value: the base it is written in).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 Powers, roots and factorials of fractions stay exact where their result is a fraction. Roots take the principal value,
 but a root of odd degree of a negative number is real. Not covered: numbers of more than `MOST_BITS` bits that must be
-exact, and exponents over `LARGEST_EXPONENT`: both are UnreadableError, so that 10^{10^{10^{10}}} ends at once.
+exact, and exponents over `LARGEST_EXPONENT`: both are TooLargeError, so that 10^{10^{10^{10}}} ends at once.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ Point = Mapping[str, Fraction]
 
 class UndefinedError(Exception):
     """No value at this point: division by zero, or a function outside its domain."""
+
+
+class TooLargeError(UnreadableError):
+    """A value that is not worked out for its size."""
 
 
 @cache
@@ -83,8 +87,22 @@ def divide(one: Value, other: Value) -> Value:
     return _EXACT["/"](one, other)
 
 
+def gap(one: Value, other: Value) -> float:
+    """By how much two values differ, relative to the larger."""
+    one, other = (
+        value if isinstance(one, Fraction) and isinstance(other, Fraction) else _inexact(value)
+        for value in (one, other)
+    )
+    larger = max(abs(one), abs(other))
+    return float(abs(one - other) / larger) if larger else 0.0
+
+
 def is_real(value: Value) -> bool:
     return isinstance(value, Fraction) or not _mp().im(value)
+
+
+def is_infinite(value: Value) -> bool:
+    return not isinstance(value, Fraction) and bool(_mp().isinf(value))
 
 
 def as_float(value: Value) -> Any:
@@ -149,7 +167,7 @@ def _function(name: str, values: tuple[Value, ...]) -> Value:
 
 def _kept_small(value: Value) -> Value:
     if isinstance(value, Fraction) and value.numerator.bit_length() + value.denominator.bit_length() > MOST_BITS:
-        raise UnreadableError(f"a number of more than {MOST_BITS} bits")
+        raise TooLargeError(f"a number of more than {MOST_BITS} bits")
     return value
 
 
@@ -183,7 +201,7 @@ def _power(base: Value, exponent: Value) -> Value:
             if bits <= MOST_BITS or abs(base) in (0, 1):
                 return base ** (whole if abs(base) != 1 else whole % 2)
         if abs(whole) > LARGEST_EXPONENT:
-            raise UnreadableError(f"an exponent over {LARGEST_EXPONENT}")
+            raise TooLargeError(f"an exponent over {LARGEST_EXPONENT}")
         return mp.power(_inexact(base), whole)
     if isinstance(base, Fraction) and isinstance(exponent, Fraction) and exponent.denominator < 64:
         if base < 0 and exponent.denominator % 2:
@@ -192,7 +210,7 @@ def _power(base: Value, exponent: Value) -> Value:
     if not base:
         raise UndefinedError("zero to a power that is not whole")
     if mp.isinf(_inexact(base)) or mp.isinf(_inexact(exponent)) or abs(_inexact(exponent)) > LARGEST_EXPONENT:
-        raise UnreadableError(f"an exponent over {LARGEST_EXPONENT}, or infinity in a power")
+        raise TooLargeError(f"an exponent over {LARGEST_EXPONENT}, or infinity in a power")
     return mp.power(_inexact(base), _inexact(exponent))
 
 
@@ -234,7 +252,7 @@ def _factorial(value: Value) -> Value:
         if value <= LARGEST_EXACT_FACTORIAL:
             return Fraction(math.factorial(value.numerator))
     if abs(_inexact(value)) > LARGEST_EXPONENT:
-        raise UnreadableError(f"the factorial of a number over {LARGEST_EXPONENT}")
+        raise TooLargeError(f"the factorial of a number over {LARGEST_EXPONENT}")
     return _mp().factorial(_inexact(value))
 
 

@@ -49,7 +49,7 @@ def standing(
 
 
 def verifier_verdict(problem: Problem, verdicts: Sequence[Verdict]) -> Verdict | None:
-    """The verdict by rule: of today's version where there is one, else the last written; never a judge's."""
+    """The verdict by rule: the last of today's version where there is one, else the last written; never a judge's."""
     own = [verdict for verdict in verdicts if verdict.verifier != JUDGE]
     current = [verdict for verdict in own if is_current(problem, verdict)] if len(own) > 1 else []
     found = current or own
@@ -61,7 +61,8 @@ def is_current(problem: Problem, verdict: Verdict) -> bool:
     if verdict.verifier != problem.verifier or verdict.outcome == "error":
         return False
     try:
-        return verdict.version == current_version(problem)
+        version = current_version(problem)
+        return verdict.version == version or verdict.version.startswith(f"{version}+")  # a vote names its ballot
     except SandboxUnavailable:  # code was run on another machine, and this one only reads what it said
         return False
 

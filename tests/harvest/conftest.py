@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distill.engines.reasoning import split_reasoning
+from distill.harvest.asking import Asking
+from distill.harvest.policy import Plan
 from distill.records import Problem, Sample, SampleRequest, SamplingParams
 from distill.store.ledger import Ledger
 
@@ -74,8 +77,19 @@ def problems():
 
 
 @pytest.fixture
-def settings():
-    return {"samples_per_problem": 4, "params": PARAMS, "run_seed": 5, "verify_workers": 1}
+def asking_of():
+    """What is asked of the arithmetic engine's problems: four samples each, unless the plan is changed."""
+
+    def make(fingerprint: str = Arithmetic.fingerprint, **plan: Any) -> Asking:
+        values = {"most": 4, "rungs": (PARAMS.max_new_tokens,)} | plan
+        return Asking(Plan(**values), PARAMS, 5, fingerprint, Arithmetic().render)
+
+    return make
+
+
+@pytest.fixture
+def settings(asking_of):
+    return {"asking": asking_of(), "verify_workers": 1}
 
 
 @pytest.fixture

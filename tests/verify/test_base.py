@@ -16,7 +16,7 @@ MakeSample = Callable[..., Sample]
 
 
 def test_verifiers_are_the_files() -> None:
-    assert verifier_names() == ["choice", "code", "exact", "gym", "math"]
+    assert verifier_names() == ["choice", "code", "exact", "gym", "majority", "math"]
 
 
 def test_a_boxed_answer_in_an_unclosed_thought_is_never_read(make_problem: Make, make_sample: MakeSample) -> None:
@@ -59,6 +59,8 @@ def test_verdict_names_sample_verifier_and_version(make_problem: Make, make_samp
     verdict = verify(problem, sample)
     assert (verdict.sample_key, verdict.verifier, verdict.version) == (sample.key, "exact", current_version(problem))
     assert (verdict.outcome, verdict.extracted) == ("correct", "Yes")
+    assert current_version(replace(problem, answer="no")) != current_version(problem)
+    assert current_version(replace(problem, meta={"tests": []})) != current_version(problem)
 
 
 def test_the_version_changes_with_gold_answer_and_tests_and_not_with_the_prompt(make_problem: Make) -> None:
