@@ -77,8 +77,8 @@ class VerifiedAgain:
 
     def __str__(self) -> str:
         lines = [
-            f"verify: {self.samples} samples, {self.samples - self.verified} with a current verdict, {self.verified} "
-            f"verified now, {self.changed} changed"
+            f"verify: {self.samples} samples, {self.samples - self.verified} left alone (their verdict is current), "
+            f"{self.verified} verified now, {self.changed} changed"
         ]
         width = max((len(before) for before, _ in self.changes), default=0)
         for (before, now), count in sorted(self.changes.items(), key=lambda change: (-change[1], change[0])):

@@ -68,7 +68,7 @@ def test_gold_answers_are_mended_without_a_new_harvest(distill, query, start, su
     assert (everything["verified"], everything["changed"], everything["unstable"]) == (6, 0, 0)
     mended = distill(*sums("verify", RIGHT))
     assert mended.returncode == 0, mended.stderr
-    assert "6 samples, 4 with a current verdict, 2 verified now, 2 changed" in mended.stdout
+    assert "6 samples, 4 left alone (their verdict is current), 2 verified now, 2 changed" in mended.stdout
     assert "wrong -> correct" in mended.stdout
     assert json.loads(distill(*sums("curate", RIGHT, "--json")).stdout)["kept"] == 6
     assert query(tmp_path / "run", "SELECT count(*) FROM samples") == [(6,)]
