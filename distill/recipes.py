@@ -156,8 +156,8 @@ class Judge(Strict):
 
     base_url: str | None = None
     model: str | None = None
-    on: list[Literal["undecided", "wrong", "no_answer", "error"]] = Field(default=["undecided"], min_length=1)
-    """Outcomes of the verifier that the judge is asked about, and that its verdict then stands for."""
+    outcomes: list[Literal["undecided", "wrong", "no_answer", "error"]] = Field(default=["undecided"], min_length=1)
+    """The verifier's outcomes that the judge is asked about, and that its verdict then stands for."""
     votes: Literal[1, 3] = 1
     """Replies a verdict; of three, two must agree."""
     max_new_tokens: Count = 512
