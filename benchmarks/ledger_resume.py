@@ -30,9 +30,9 @@ from typing import Any
 
 from distill import provenance
 from distill.engines.reasoning import split_reasoning
-from distill.harvest.asking import Asking, digest
+from distill.harvest.asking import Asking, digest, harvest_scope
 from distill.harvest.policy import Ask, Plan
-from distill.harvest.runner import harvest, scope_of
+from distill.harvest.runner import harvest
 from distill.recipes import Voting
 from distill.records import Problem, ProblemYield, Sample, SampleRequest, SamplingParams, Verdict
 from distill.store.ledger import Ledger
@@ -124,7 +124,9 @@ def fill(path: Path, problems: Sequence[Problem], asking: Asking) -> None:
             pairs = zip(group, drawn.values(), strict=True)
             ledger.add_verdicts(verdict_of(problem, sample) for problem, samples in pairs for sample in samples)
             gave = ({"correct": count}, {"stop": count}, count * COMPLETION_TOKENS)
-            ledger.add_yields(scope_of(asking, Voting()), (ProblemYield(name, "all drawn", *gave) for name in drawn))
+            ledger.add_yields(
+                harvest_scope(asking, Voting()), (ProblemYield(name, "all drawn", *gave) for name in drawn)
+            )
 
 
 def drawn_of(problem: Problem, asking: Asking) -> list[Sample]:

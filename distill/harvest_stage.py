@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from distill.errors import ConfigError, InfrastructureError
-from distill.harvest.asking import Asking, Entry, plan_of
+from distill.harvest.asking import Asking, Entry, harvest_scope, plan_of
 from distill.recipes import sampling_params
 
 if TYPE_CHECKING:
@@ -189,7 +189,9 @@ class HarvestStage:
 
     def _record_teacher(self, fingerprint: str, can_continue: bool) -> None:
         rendered_by = "server" if self.base_urls else "tokenizer"
-        self.file.update("harvest", teacher_fingerprint=fingerprint, rendered_by=rendered_by, can_continue=can_continue)
+        scope = harvest_scope(self._asking(fingerprint, str, can_continue), self.recipe.harvest.voting)
+        known = {"teacher_fingerprint": fingerprint, "rendered_by": rendered_by, "can_continue": can_continue}
+        self.file.update("harvest", **known, scope=scope)
 
     def _record_endpoint(self, engine: Engine) -> None:
         """What the servers did goes to run.json, and a line to stderr where a request gave no sample."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from distill.compare.table import pair_rows, teacher_rows
+from distill.compare.table import pair_rows, teacher_rows, turned
 from distill.report.page import details, page, paragraph, table
 from distill.report.plots import WIDTH
 from distill.report.svg import CHARACTER_WIDTH, Drawing, ticks
@@ -25,7 +25,7 @@ def page_of(result: Mapping[str, Any]) -> str:
     known, plural = result["problems_known"], "s" if k > 1 else ""
     text = f"{number:,} of {known:,} problems, {k} sample{plural} of each by each teacher."
     header = f"<h1>Teachers on {escape(str(result['target']))}</h1>{paragraph(text)}"
-    heads, rows = teacher_rows(result)
+    heads, rows = turned(*teacher_rows(result))
     teachers = (
         f'<figure><div class="plot" tabindex="0">{accept_rates(result)}</div></figure>'
         + table(heads, rows)
@@ -36,7 +36,7 @@ def page_of(result: Mapping[str, Any]) -> str:
         )
         + _outcomes(result)
     )
-    heads, rows = pair_rows(result)
+    heads, rows = turned(*pair_rows(result))
     pairs = table(heads, rows) + paragraph(
         "On the problems of which both gave every sample. Cost is tokens per accepted trace, the first's to the "
         "second's. Same answer: by the verifier's own comparison; same and wrong counts those accepted of neither.",
@@ -50,7 +50,7 @@ def accept_rates(result: Mapping[str, Any]) -> str:
     """Accept rates with their intervals, as SVG."""
     found = result["teachers"]
     left = 24 + CHARACTER_WIDTH * max(len(each["name"]) for each in found)
-    right, bottom = WIDTH - 60, 12 + LANE * len(found)
+    right, bottom = WIDTH - 80, 12 + LANE * len(found)
     words = "; ".join(f"{each['name']}: {each['accept_rate']:.1%}" for each in found)
     drawing = Drawing(WIDTH, bottom + 26, "Accept rate by teacher", words)
     for value in ticks(0.0, 1.0):

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 
 from distill.engines.base import LedgerLike
 from distill.harvest.policy import Ask, Plan, ProblemState, Result
-from distill.recipes import Harvest
+from distill.recipes import Harvest, Voting
 from distill.records import (
     PartialTrace,
     Problem,
@@ -119,6 +119,11 @@ def plan_of(settings: Harvest, *, can_continue: bool) -> Plan:
         prior=adaptive.prior,
         can_continue=can_continue,
     )
+
+
+def harvest_scope(asking: Asking, voting: Voting) -> str:
+    """Under what name the ledger keeps what settled problems of a harvest gave."""
+    return stable_hash(asking.scope(), repr(voting), length=16)
 
 
 @dataclass(frozen=True)

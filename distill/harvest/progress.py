@@ -103,8 +103,9 @@ class Outlook:
         self._first: HarvestView | None = None
 
     def observe(self, view: HarvestView) -> None:
+        """Of open problems as many are under way as there are slots; of an engine that has none to tell, one."""
         at_once = max(1, view.engine.slots if view.engine else 1)
-        started = view.started if view.started is not None else min(view.problems, view.settled + at_once)
+        started = min(view.problems if view.started is None else view.started, view.settled + at_once)
         self._first = self._first or view
         self._problems.observe(
             view.seconds,

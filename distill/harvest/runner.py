@@ -18,7 +18,7 @@ from itertools import islice
 
 from distill.engines.base import Engine, LedgerLike, draw
 from distill.errors import ProblemError
-from distill.harvest.asking import Asking, Entry, Paid, digest
+from distill.harvest.asking import Asking, Entry, Paid, digest, harvest_scope
 from distill.harvest.budget import Spending
 from distill.harvest.policy import Ask, Result
 from distill.harvest.progress import Progress, no_progress
@@ -34,7 +34,6 @@ from distill.records import (
     SampleRequest,
     Unanswered,
     Verdict,
-    stable_hash,
 )
 from distill.verify.pool import VerifierPool
 
@@ -78,11 +77,6 @@ def harvest(
     return running.tally.summary(engine, asking.plan.most)
 
 
-def scope_of(asking: Asking, voting: Voting) -> str:
-    """Names this harvest in the ledger's yields: what is asked, and how votes are counted."""
-    return stable_hash(asking.scope(), repr(voting), length=16)
-
-
 class _Harvest:
     """One harvest under way."""
 
@@ -100,7 +94,7 @@ class _Harvest:
         self.engine, self.ledger, self.asking, self.pool, self.polls = engine, ledger, asking, pool, polls
         self.spending, self.progress = spending, progress
         self.tally = Tally(len(problems), spending, asking.plan.most if asking.plan.enough is None else None)
-        self.scope = scope_of(asking, polls.settings)
+        self.scope = harvest_scope(asking, polls.settings)
         self.limit = UNVERIFIED_PER_WORKER
         """More samples than this wait for no verdict, drawn ones and those of the ledger alike."""
         self._problems = iter(problems)

@@ -9,8 +9,9 @@ some are not over yet, so that the hard ones that are still open count. With A p
 the last begins after U W / A. Then comes the tail, in which slots empty: the longest of A times is W where all are
 alike, and W (1 + 1/2 + ... + 1/A) where they are exponential; a limit on samples a problem makes it something between,
 and the geometric mean of the two is taken (tests/harvest/test_time_left.py says how well it does). What counts is the
-later half of the settled problems, so a harvest that slows down is seen. Source of W: S. M. Ross, Introduction to
-Probability and Statistics for Engineers and Scientists, section 14.3.3 (total time on test divided by failures).
+later half, at least half of the settled problems and half of the time, so a harvest that slows down is seen and a burst
+is not taken for speed. Source of W: S. M. Ross, Introduction to Probability and Statistics for Engineers and
+Scientists, section 14.3.3 (total time on test divided by failures).
 Not covered: budgets, which may end a harvest before (`progress.py`).
 """
 
@@ -56,8 +57,12 @@ class TimeLeft:
             return None
         if not self._open and not self._unstarted:
             return 0.0
-        since = next(mark for mark in reversed(self._marks) if 2 * mark.settled <= self._settled)
         open_seconds = self._open_seconds + self._last[1] * (now - self._last[0])
+        since = next(
+            mark
+            for mark in reversed(self._marks)
+            if 2 * mark.settled <= self._settled and 2 * mark.open_seconds <= open_seconds
+        )
         mean_open = (open_seconds - since.open_seconds) / (self._settled - since.settled)
         at_a_time = max(1, self._open)
         return mean_open * (self._unstarted / at_a_time + harmonic(at_a_time) ** 0.5)

@@ -5,21 +5,25 @@
     lines(funnel)       # the table as text, for a terminal
 
 Computed from the directory alone: rows and reasons from dataset/*.parquet, read a batch at a time and only in the
-columns that count, the problems that were asked from run.json. Before curation only the harvest's own counts are known,
-and the funnel ends at `verified`. Not covered: counting (`distill/curate/funnel.py`).
+columns that count, the problems that were asked from run.json. Before curation the funnel ends at `verified`
+and has no parts: it is that of the harvest's summary, or of the problems that are settled where a harvest is under way
+or was killed. Not covered: counting (`distill/curate/funnel.py`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.curate.funnel import COLUMNS, GROUPINGS, STEPS, Funnel, FunnelCounter, Group, GroupCounts, table_rows
+from distill.intervals import wilson_interval
 from distill.provenance import RunFile
 from distill.report import funnel_plots
 from distill.report.page import details, figure, missing, paragraph, table
 from distill.report.run_data import RunData
+from distill.store.ledger import Ledger
 from distill.store.parquet import stream_rows
 
 MOST_GROUPS = 60
@@ -36,7 +40,7 @@ def read_funnel(directory: str | Path) -> Funnel | None:
     if (directory / "dataset").is_dir():
         asked = _asked(run.get("problems") or {})
         return FunnelCounter(asked).add_all(stream_rows(directory / "dataset", COLUMNS)).funnel()
-    return _of_harvest(run.get("harvest") or {})
+    return _of_harvest(directory, run)
 
 
 def _asked(problems: Mapping[str, Any]) -> dict[Group, int]:
@@ -44,26 +48,57 @@ def _asked(problems: Mapping[str, Any]) -> dict[Group, int]:
     return {(each["source"], each["domain"], each["family"]): each["problems"] for each in groups}
 
 
-def _of_harvest(figures: Mapping[str, Any]) -> Funnel | None:
-    """Totals up to `verified`, from the harvest's summary; an aborted sample is one without an answer."""
-    if "samples" not in figures:
+def _of_harvest(directory: Path, run: Mapping[str, Any]) -> Funnel | None:
+    """Totals up to `verified`: of the harvest's summary, or of the problems settled by one that is under way."""
+    figures, ledger = run.get("harvest") or {}, directory / "ledger.db"
+    is_over = (run.get("stages") or {}).get("harvest", {}).get("state") == "done"
+    counter = _HarvestCounter()
+    if is_over and "samples" in figures:
+        counter.add(
+            figures["outcomes"], figures["finish_reasons"], figures["completion_tokens"], figures.get("cost_usd")
+        )
+        return counter.funnel(figures["problems"], figures.get("problems_covered"))
+    if "scope" not in figures or not ledger.exists():
         return None
-    outcomes, samples = figures["outcomes"], figures["samples"]
-    aborted = figures["finish_reasons"].get("aborted", 0)
-    finished = samples - outcomes.get("truncated", 0) - aborted
-    parsed = finished - max(0, outcomes.get("no_answer", 0) - aborted)
-    counts = GroupCounts(asked=figures["problems"], tokens=figures["completion_tokens"], unpriced=1)
-    if figures.get("cost_usd") is not None:
-        counts.cost_usd, counts.unpriced = figures["cost_usd"], 0
-    for place, number in enumerate((samples, finished, parsed, outcomes.get("correct", 0))):
-        counts.samples[place] = number
-    rejects = {
-        "finished": {"truncated": outcomes.get("truncated", 0), "aborted": aborted},
-        "parsed": {"no_answer": finished - parsed},
-        "verified": {name: outcomes.get(name, 0) for name in ("wrong", "undecided", "error")},
-    }
-    found = {step: {reason: count for reason, count in by.items() if count} for step, by in rejects.items()}
-    return Funnel(counts, {name: {} for name in GROUPINGS}, {step: by for step, by in found.items() if by})
+    with Ledger.open(ledger) as opened:
+        for found in opened.yields(figures["scope"]):
+            counter.add(found.outcomes, found.finish_reasons, found.tokens, found.cost_usd)
+    return counter.funnel((run.get("problems") or {}).get("train"), None)
+
+
+class _HarvestCounter:
+    """Adds up what problems gave; an aborted sample is one without an answer, its verdict says no more."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.finish_reasons: Counter[str] = Counter()
+        self.counts = GroupCounts()
+        self.covered = 0
+
+    def add(
+        self, outcomes: Mapping[str, int], finish_reasons: Mapping[str, int], tokens: int, usd: float | None
+    ) -> None:
+        self.outcomes.update(outcomes)
+        self.finish_reasons.update(finish_reasons)
+        self.counts.tokens += tokens
+        self.counts.cost_usd += usd or 0.0
+        self.counts.unpriced += usd is None and tokens > 0
+        self.covered += bool(outcomes.get("correct"))
+
+    def funnel(self, asked: int | None, covered: int | None) -> Funnel:
+        samples, outcomes, aborted = self.finish_reasons.total(), self.outcomes, self.finish_reasons["aborted"]
+        finished = samples - outcomes["truncated"] - aborted
+        parsed = finished - max(0, outcomes["no_answer"] - aborted)
+        self.counts.asked = asked
+        self.counts.samples[: len(HARVEST_STEPS)] = [samples, finished, parsed, outcomes["correct"]]
+        self.counts.problems[len(HARVEST_STEPS) - 1] = self.covered if covered is None else covered
+        rejects = {
+            "finished": {"truncated": outcomes["truncated"], "aborted": aborted},
+            "parsed": {"no_answer": finished - parsed},
+            "verified": {name: outcomes[name] for name in ("wrong", "undecided", "error")},
+        }
+        found = {step: {reason: count for reason, count in by.items() if count} for step, by in rejects.items()}
+        return Funnel(self.counts, {name: {} for name in GROUPINGS}, {step: by for step, by in found.items() if by})
 
 
 def is_curated(funnel: Funnel) -> bool:
@@ -91,7 +126,8 @@ def _rows(funnel: Funnel) -> list[tuple[str, ...]]:
     if is_curated(funnel):
         return rows
     known = [row for row in rows if row[0] in ("step", "problems", *HARVEST_STEPS)]
-    return [known[0], known[1], *((row[0], row[1], "-", *row[3:]) for row in known[2:])]
+    covered = len(known) - 1  # problems with a sample left are counted at the last of these steps only
+    return [row if place in (0, 1, covered) else (row[0], row[1], "-", *row[3:]) for place, row in enumerate(known)]
 
 
 def section(run: RunData) -> str:
@@ -147,25 +183,24 @@ def _parts(name: str, groups: Mapping[str, GroupCounts]) -> str:
     most = sorted(groups.items(), key=lambda item: -item[1].samples[0])[:MOST_GROUPS]
     has_price = any(counts.dollars is not None for _, counts in most)
     rows = [(key, *_cells(counts, has_price)) for key, counts in most]
-    heads = (name, "problems", *STEPS, "kept of samples", "95% interval", "tokens each kept")
+    costs = ("tokens each kept", "dollars each kept")[: 1 + has_price]
+    heads = (name, "problems", "kept of samples", "95% interval", *costs, *STEPS)
     note = "" if len(groups) <= MOST_GROUPS else paragraph(f"The {MOST_GROUPS} largest of {len(groups)}.", "small")
-    return details(f"By {name}", table((*heads, "dollars each kept") if has_price else heads, rows) + note)
+    return details(f"By {name}", table(heads, rows) + note)
 
 
 def _cells(counts: GroupCounts, has_price: bool) -> tuple[str, ...]:
-    from distill.intervals import wilson_interval
-
     kept, drawn = counts.samples[-1], counts.samples[0]
     low, high = wilson_interval(kept, drawn)
-    cells = (
+    dollars = f"{counts.dollars / kept:.3g}" if kept and counts.dollars is not None else "-"
+    return (
         f"{counts.num_problems:,}",
-        *(f"{number:,}" for number in counts.samples),
         f"{kept / drawn:.1%}" if drawn else "-",
         f"{low:.1%} to {high:.1%}" if drawn else "-",
         f"{counts.tokens / kept:,.0f}" if kept else "-",
+        *([dollars] if has_price else []),
+        *(f"{number:,}" for number in counts.samples),
     )
-    dollars = f"{counts.dollars / kept:.3g}" if kept and counts.dollars is not None else "-"
-    return (*cells, dollars) if has_price else cells
 
 
 def _difficulty(funnel: Funnel, command: str) -> str:

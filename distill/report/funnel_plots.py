@@ -42,7 +42,7 @@ def steps(found: Sequence[Step]) -> str:
 
 def _label(step: Step) -> str:
     cost = "" if step.tokens_each is None else f", {step.tokens_each:,.0f} tokens each"
-    share = "" if step.share is None else f"  {step.share:.1%} of the previous"
+    share = "" if step.share is None else f", {step.share:.1%} of the previous"
     return f"{step.samples:,}{share}{cost}"
 
 

@@ -165,6 +165,17 @@ class Ledger:
         rows = self._by_keys("yields", "problem", columns, list(problems), order="problem", scope=scope)
         return {row[0]: ProblemYield.from_json(*row) for row in rows}
 
+    def yields(self, scope: str) -> Iterator[ProblemYield]:
+        """What every settled problem of this scope gave, a page at a time."""
+        query = (
+            "SELECT problem, reason, figures FROM yields WHERE scope = ? AND problem > ? "
+            f"ORDER BY problem LIMIT {ROWS_PER_PAGE}"
+        )
+        last = ""
+        while rows := self._read(query, [scope, last]):
+            yield from (ProblemYield.from_json(*row) for row in rows)
+            last = rows[-1][0]
+
     def samples(self, model_fingerprint: str | None = None) -> Iterator[Sample]:
         """All samples, or one model's, in the order they were stored. Writing meanwhile is allowed."""
         where, values = ("", []) if model_fingerprint is None else ("AND model_fingerprint = ? ", [model_fingerprint])

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -85,6 +86,22 @@ def test_the_panel_and_one_json_object(command):
     assert "24 of 24 verified: 100.0% accepted (86.2% to 100.0%)" in last
     assert "tokens per accepted trace" in last
     assert max(len(line) for line in shown.replace("\r", "\n").splitlines() if "│" in line) <= 100
+
+
+def test_the_funnel_of_a_killed_harvest(command, distill, query, tmp_path):
+    """`distill report` says how far it came; after the harvest is over, that of all problems."""
+    arguments = command[command.index("harvest") :]
+    settled = lambda: len(query(tmp_path / "run", "SELECT 1 FROM yields")) >= 3  # noqa: E731
+    code, err = distill.interrupt(settled, signal.SIGKILL, *arguments)
+    assert code == -signal.SIGKILL, err
+    done = distill("report", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    some = {step["step"]: step["samples"] for step in json.loads(done.stdout)["funnel"]["steps"]}
+    assert 6 <= some["samples"] == some["verified"] < 24
+    assert distill(*arguments).returncode == 0
+    every = json.loads(distill("report", tmp_path / "run", "--json").stdout)["funnel"]
+    assert [step["samples"] for step in every["steps"][:4]] == [24] * 4
+    assert every["problems"] == 12
 
 
 def test_a_dumb_terminal_gets_lines(command):

@@ -15,6 +15,7 @@ import pytest
 
 SERVER = Path(__file__).resolve().parents[1] / "engines" / "misbehaving_server.py"
 POOR = {"models": ["poor"], "pieces": 9, "wrong": 0.2, "cut": 0.15, "foreign": 0.3}
+SECRET = "sk-never-to-be-written-4712"
 Start = Callable[..., int]
 
 
@@ -119,14 +120,20 @@ def test_one_is_dead_and_nothing_is_spent(distill, query, start, compare, tmp_pa
     assert not (tmp_path / "out" / "compare.json").exists()
 
 
-def test_two_providers_of_one_model_are_told_apart(distill, query, start, compare, tmp_path):
-    ports = [start(models=["same"]), start(**{**POOR, "models": ["same"]})]
+def test_two_providers_of_one_model_are_told_apart(distill, query, start, compare, tmp_path, monkeypatch):
+    """And the key that both want, and repeat in what they say, is nowhere."""
+    monkeypatch.setenv("DISTILL_API_KEY", SECRET)
+    known = {"models": ["same"], "key": SECRET, "echo": True}
+    ports = [start(**known), start(**{**POOR, **known})]
     done = distill(*compare(*ports), "--json")
     assert done.returncode == 0, done.stderr
     one, other = json.loads(done.stdout)["teachers"]
     assert [one["name"], other["name"]] == [f"same@127.0.0.1:{port}" for port in ports]
     assert one["accepted"] == 40 > other["accepted"]
     assert query(tmp_path / "out", "SELECT count(DISTINCT model_fingerprint) FROM samples") == [(2,)]
+    assert SECRET not in done.stdout + done.stderr
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if SECRET.encode() in path.read_bytes()]
 
 
 def test_bad_input(distill, compare):

@@ -104,12 +104,13 @@ def test_tokens_are_counted_by_pieces_where_the_server_does_not_count(start_serv
     assert sample.completion_tokens == 5
 
 
-def test_logprobs_are_handed_on(start_server, open_endpoint, ask):
+def test_logprobs_reach_the_ledger(start_server, open_endpoint, ask, tmp_path):
     engine = open_endpoint(start_server(), top_logprobs=3)
-    found = {}
-    engine._on_logprobs = found.__setitem__
     (sample,) = drawn(engine, ask(["1+1"]))
-    assert [entry["logprob"] for entry in found[sample.key]] == [-0.5] * 5
+    assert [entry["logprob"] for entry in sample.logprobs] == [-0.5] * 5
+    with Ledger.open(tmp_path / "l.db", create=True) as ledger:
+        ledger.add_samples([sample])
+        assert ledger.get_logprobs([sample.key]) == {sample.key: sample.logprobs}
 
 
 def test_2000_in_flight(start_server, open_endpoint, ask):

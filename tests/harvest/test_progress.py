@@ -62,6 +62,18 @@ def test_the_plain_line_says_the_same():
         assert words in line
 
 
+@pytest.mark.parametrize(
+    ("engine", "seconds"), [(None, 900.0), (EngineFigures(10, 10), 800.0 + 100 * (7381 / 2520) ** 0.5)]
+)
+def test_open_problems_that_wait_for_a_slot_are_no_tail(engine, seconds):
+    """100 problems open from the start, one settled every 10 s: by slots; where none are told, one by one."""
+    outlook = Outlook()
+    for settled in range(11):
+        view = HarvestView(problems=100, started=100, settled=settled, seconds=10.0 * settled, engine=engine)
+        outlook.observe(view)
+    assert outlook.seconds_left(view) == (pytest.approx(seconds), "problems")
+
+
 def test_a_budget_may_end_it_first():
     """Spent at the rate since this process began, not since the run did."""
     outlook = Outlook()

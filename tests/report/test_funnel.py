@@ -12,8 +12,10 @@ import pytest
 
 from distill.cli import main
 from distill.curate.funnel import PASS_RATE_BINS
+from distill.records import ProblemYield
 from distill.report.funnel import is_curated, lines, read_funnel
 from distill.report.html import write_report
+from distill.store.ledger import Ledger
 from distill.store.parquet import read_drops, read_traces
 
 
@@ -40,6 +42,31 @@ def test_before_curation_it_ends_at_verified(run_directory):
     assert "verified" in text and "unique" not in text
     page = write_report(run_directory).read_text()
     assert "Not curated yet: the funnel goes on from there." in page
+
+
+def test_of_a_harvest_that_was_killed_what_is_settled(run_directory):
+    """Other harvests of the same ledger do not count."""
+    shutil.rmtree(run_directory / "dataset")
+    path = run_directory / "run.json"
+    run = json.loads(path.read_text())
+    run["harvest"] = {"teacher_fingerprint": "f", "scope": "this"}
+    run["stages"]["harvest"]["state"] = "interrupted"
+    path.write_text(json.dumps(run))
+    yields = [
+        ProblemYield("a", "enough", {"correct": 2, "wrong": 1, "truncated": 1}, {"stop": 3, "length": 1}, 100, 0.5),
+        ProblemYield("b", "hopeless", {"no_answer": 3, "wrong": 1}, {"aborted": 2, "stop": 2}, 60, 0.3),
+    ]
+    with Ledger.open(run_directory / "ledger.db") as ledger:
+        ledger.add_yields("this", yields)
+        ledger.add_yields("that", [ProblemYield("c", "enough", {"correct": 9}, {"stop": 9}, 900, 9.0)])
+    funnel = read_funnel(run_directory)
+    assert funnel.total.samples[:4] == [8, 5, 4, 2]
+    assert funnel.total.steps[3].tokens_each == 80
+    assert funnel.total.steps[3].usd_each == pytest.approx(0.4)
+    assert funnel.rejects == {
+        "finished": {"truncated": 1, "aborted": 2}, "parsed": {"no_answer": 1}, "verified": {"wrong": 2},
+    }  # fmt: skip
+    assert "verified 2 1 50.0%" in " ".join(lines(funnel).split())
 
 
 def test_nothing_harvested(run_directory):
