@@ -46,7 +46,7 @@ RECORDED = 16
 """Samples a problem that are recorded."""
 REAL = (8, 2)
 """Samples a problem at most, and traces that are enough, of the harvest that is drawn from nothing."""
-HOPELESS = ((0.05, 0.1), (0.1, 0.1), (0.15, 0.1), (0.2, 0.1), (0.3, 0.1))
+HOPELESS = (0.05, 0.1, 0.2, 0.3, 0.5)
 FITTED_ON = 200
 """Problems whose counts a prior is fitted to."""
 
@@ -60,7 +60,7 @@ def record(folder: Path) -> dict[str, Any]:
             outcome = ledger.get_verdicts([sample.key])[sample.key].outcome
             by_problem.setdefault(sample.problem_id, {})[sample.index] = outcome == "correct", sample.completion_tokens
     most, enough = REAL
-    adaptive = [f"harvest.samples_per_problem={most}", f"harvest.adaptive={{enough: {enough}, hopeless_rate: 0}}"]
+    adaptive = [f"harvest.samples_per_problem={most}", f"harvest.adaptive={{enough: {enough}, hopeless_below: 0}}"]
     (folder / "replayed").mkdir(exist_ok=True)
     shutil.copy(folder / "fixed" / "ledger.db", folder / "replayed" / "ledger.db")
     return {
@@ -103,14 +103,14 @@ def compared(problems: Sequence[Drawable], most: int, keep: int, limit: int) -> 
 
 
 def hopeless(problems: Sequence[Drawable], most: int, keep: int, limit: int) -> dict[str, Any]:
-    """What the hopeless stop saves and loses, by its rate and risk; against fixed sampling too."""
+    """What the hopeless stop saves and loses, by `hopeless_below`; against fixed sampling too."""
     plan = plans(most, keep, limit)["adaptive"]
     fixed = [play(problem, Plan(most, (limit,)), keep) for problem in problems]
     found = {}
-    for rate, risk in HOPELESS:
-        stopping = replace(plan, hopeless_rate=rate, hopeless_risk=risk)
+    for below in HOPELESS:
+        stopping = replace(plan, hopeless_below=below)
         each = figures([play(problem, stopping, keep) for problem in problems], fixed)
-        found[f"{rate:g}, {risk:g}"] = {name: each[name] for name in ("ratio", "covered_change", "kept_change")}
+        found[f"{below:g}"] = {name: each[name] for name in ("ratio", "covered_change", "kept_change")}
     return found
 
 

@@ -39,9 +39,9 @@ def tables(result: dict[str, Any]) -> str:
     ]
     for name, found in result["compared"].items():
         lines.append(f"| {name} | " + " | ".join(_with_changes(found["16, 4"].get(side)) for side in SIDES) + " |")
-    lines += ["", "The hopeless stop by `hopeless_rate` (risk 0.1; ratio to fixed; change of problems covered):", ""]
+    lines += ["", "The hopeless stop by `hopeless_below` (ratio to fixed; change of problems covered):", ""]
     rates = list(result["hopeless"]["math"]["16, 2"])
-    lines += ["| N, k | population | " + " | ".join(rate.split(",")[0] for rate in rates) + " |"]
+    lines += ["| N, k | population | " + " | ".join(rates) + " |"]
     lines += ["|---" * (len(rates) + 2) + "|"]
     for limit in ("16, 2", "64, 4"):
         for name, found in result["hopeless"].items():

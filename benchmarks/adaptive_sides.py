@@ -92,9 +92,7 @@ def plans(most: int, enough: int, limit: int = LIMIT) -> dict[str, Plan]:
 
 def stopping(plan: Plan, settings: Adaptive) -> Plan:
     """The plan with the hopeless stop of these settings."""
-    return replace(
-        plan, hopeless_rate=settings.hopeless_rate, hopeless_risk=settings.hopeless_risk, prior=settings.prior
-    )
+    return replace(plan, hopeless_below=settings.hopeless_below, prior=settings.prior)
 
 
 def play(problem: Drawable, plan: Plan, keep: int) -> Spent:

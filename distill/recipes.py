@@ -121,9 +121,8 @@ class Adaptive(Strict):
 
     enough: Count = 1
     """Stop when so many traces of a problem verified."""
-    hopeless_rate: float = Field(default=0.05, ge=0, lt=1)
-    """Stop when the pass rate is below this, but for a risk of `hopeless_risk`; 0 never."""
-    hopeless_risk: float = Field(default=0.1, gt=0, lt=1)
+    hopeless_below: float = Field(default=0.1, ge=0, lt=1)
+    """Stop when the chance that any of the samples left verifies is below this; 0 never."""
     prior: tuple[PositiveFloat, PositiveFloat] = (0.5, 0.5)
     """Beta(a, b) prior of the pass rate."""
     most_if_rare: Count | None = None

@@ -114,8 +114,7 @@ def plan_of(settings: Harvest, *, can_continue: bool) -> Plan:
         rungs,
         enough=adaptive.enough,
         most_if_rare=adaptive.most_if_rare or 0,
-        hopeless_rate=adaptive.hopeless_rate,
-        hopeless_risk=adaptive.hopeless_risk,
+        hopeless_below=adaptive.hopeless_below,
         prior=adaptive.prior,
         can_continue=can_continue,
     )
@@ -144,7 +143,7 @@ class Asking:
     def entry(self, problem: Problem) -> Entry:
         plan = self.plan
         if problem.verifier == "majority":  # a vote wants all its samples
-            plan = replace(plan, enough=None, hopeless_rate=0.0)
+            plan = replace(plan, enough=None, hopeless_below=0.0)
         return Entry(problem, digest(problem), self.render(problem.prompt), ProblemState(plan))
 
     def request(self, entry: Entry, ask: Ask, prefix: PartialTrace | None = None) -> SampleRequest:

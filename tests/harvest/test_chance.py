@@ -20,9 +20,9 @@ from distill.store.ledger import Ledger
 
 PLANS = {
     "fixed": Plan(3, (48,)),
-    "adaptive": Plan(6, (48,), enough=2, hopeless_rate=0.3, most_if_rare=9),
+    "adaptive": Plan(6, (48,), enough=2, hopeless_below=0.3, most_if_rare=9),
     "ladder, continued": Plan(5, (8, 16, 32), enough=2, can_continue=True),
-    "ladder, drawn anew": Plan(6, (8, 16, 32), enough=2, hopeless_rate=0.3),
+    "ladder, drawn anew": Plan(6, (8, 16, 32), enough=2, hopeless_below=0.3),
 }
 COUNTED = (
     "samples", "outcomes", "finish_reasons", "families", "accepted", "completion_tokens", "cost_usd", "settled_by",
