@@ -18,11 +18,11 @@ Derivation (all that validity rests on; check it by hand):
    That mixture is E_t.
 4. Ville: P(E_t >= 1/alpha for some t) <= alpha under H0. No variance is estimated, no limit is taken, and any reason to
    stop is allowed (budget, a look at the score, a kill), as long as E is read off after complete rounds.
-5. Only complete rounds: in 3 the mean runs over all n items. If only the answers that came first counted, then
-   whether x_i counts would depend on x_i (wrong answers are longer), and neither E x_i nor the mean would be that of H0.
-6. Two sides (`sequential.py`): the same process on 1 - x, against 1 - bar, rejects "the mean is at least bar". Where one
-   null is true the other side's verdict is the right one, so each error keeps its own alpha; only at a mean exactly at
-   a bar that both sides share is either verdict wrong, with chance at most alpha_pass + alpha_fail.
+5. Only complete rounds: in 3 the mean runs over all n items. If only the answers that came first counted, then whether
+   x_i counts would depend on x_i (wrong answers are longer), and neither E x_i nor the mean would be that of H0.
+6. Two sides (`sequential.py`): the same process on 1 - x, against 1 - bar, rejects "the mean is at least bar". Where
+   one null is true the other side's verdict is the right one, so each error keeps its own alpha; only at a mean exactly
+   at a bar that both sides share is either verdict wrong, with chance at most alpha_pass + alpha_fail.
 7. Pairs: with x_i = (student - other + 1) / 2 the same lines hold; the two models may depend on each other within an
    item in any way.
 
