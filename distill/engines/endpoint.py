@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from distill.cards import ReasoningFormat, TokenPrice
+from distill.engines.base import Drawing
 from distill.engines.endpoint_dialect import RESERVED, Dialect
 from distill.engines.endpoint_drive import Drawn, Driver, NotDrawn
 from distill.engines.endpoint_http import EndpointClient, normal_url
@@ -30,8 +31,9 @@ from distill.errors import ConfigError, InfrastructureError, TeacherError
 from distill.recipes import Endpoint
 from distill.records import Sample, SampleRequest, SamplingParams, stable_hash
 
-PAUSE_SECONDS = 0.25
-"""Nothing finished for so long: the consumer is told, so that it commits what it holds."""
+PAUSE_SECONDS = 0.05
+"""Nothing finished for so long: the consumer is told, so that it commits what it holds, and may ask for more."""
+END = object()
 ROOM_FOR_PROMPT = 16
 Logprobs = Callable[[str, Sequence[dict[str, Any]]], None]
 
@@ -50,7 +52,7 @@ class EndpointEngine:
         price: TokenPrice | None = None,
         on_logprobs: Logprobs | None = None,
     ):
-        self.model, self.probes = name, tuple(probes)
+        self.model, self.probes, self.can_continue = name, tuple(probes), False
         self.fingerprint = stable_hash("endpoint", dialect.model, settings.extra_body, length=16)
         self._dialect, self._settings = dialect, settings
         self._reasoning, self._price, self._on_logprobs = reasoning, price, on_logprobs
@@ -98,35 +100,39 @@ class EndpointEngine:
         """The message itself: the server renders it."""
         return user_message
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Iterator[Sample | None]:
+    def sample(self, requests: Iterable[SampleRequest | None]) -> Iterator[Drawing]:
         """Samples as they finish; None where nothing finished for a moment.
 
         Raises: InfrastructureError when the run cannot go on, and at the end for requests that stayed unanswered.
         """
         failed_before = len(self._not_drawn)
-        waiting, unfinished, is_quiet = iter(requests), 0, True
+        waiting, unfinished, is_ended = iter(requests), 0, False
         with Driver([p.url for p in self.probes], self._dialect, self._settings) as driver:
             self._last_driver = driver
             while True:
-                while unfinished < driver.room and (request := next(waiting, None)) is not None:
-                    driver.submit(request)
-                    unfinished += 1
-                if not unfinished:
+                while not is_ended and unfinished < driver.room:
+                    request = next(waiting, END)
+                    if request is None:
+                        break
+                    if isinstance(request, SampleRequest):
+                        driver.submit(request)
+                        unfinished += 1
+                    else:
+                        is_ended = True
+                if is_ended and not unfinished:
                     break
                 try:
                     outcome = driver.outcomes.get(timeout=PAUSE_SECONDS)
                 except queue.Empty:
-                    if not is_quiet:
-                        yield None
-                    is_quiet = True
+                    yield None
                     continue
                 if isinstance(outcome, BaseException):
                     raise outcome
                 unfinished -= 1
                 if isinstance(outcome, NotDrawn):
                     self._not_drawn.append(outcome)
+                    yield outcome.unanswered(self.fingerprint)
                     continue
-                is_quiet = False
                 yield self._sample_of(outcome, driver.without_key)
         self._raise_for_broken(self._not_drawn[failed_before:])
 

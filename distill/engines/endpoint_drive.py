@@ -30,7 +30,7 @@ from distill.engines.endpoint_retry import EndpointFailure, backoff_seconds
 from distill.engines.endpoint_stream import Completion
 from distill.errors import InfrastructureError
 from distill.recipes import Endpoint
-from distill.records import SampleRequest
+from distill.records import SampleRequest, Unanswered
 
 CLOSING_SECONDS = 10.0
 
@@ -50,6 +50,11 @@ class NotDrawn:
 
     request: SampleRequest
     failure: EndpointFailure
+
+    def unanswered(self, fingerprint: str) -> Unanswered:
+        """The same, as the consumer of samples sees it."""
+        request, is_refused = self.request, self.failure.action == "give_up"
+        return Unanswered(request.key(fingerprint), request.problem_id, request.index, str(self.failure), is_refused)
 
 
 class Driver:

@@ -44,6 +44,7 @@ class LocalEngine:
         batch_size: int = 128,
     ):
         self.model, self.fingerprint = name, fingerprint
+        self.can_continue = False
         self._network, self._tokenizer = model.eval(), tokenizer
         self._reasoning, self._batch_size = reasoning, batch_size
 
@@ -66,13 +67,14 @@ class LocalEngine:
     def render(self, user_message: str) -> str:
         return render_prompt(self._tokenizer, user_message)
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Iterator[Sample]:
+    def sample(self, requests: Iterable[SampleRequest | None]) -> Iterator[Sample | None]:
+        """Samples as they finish. A request's `prefix` is not used: each completion starts anew, from its own seed."""
         from distill.engines.decode import Batch, decode
 
         batch = Batch(self._network, self._eos_ids(), self._tokenizer.pad_token_id or 0)
-        waiting = ((request, self._prompt_ids(request)) for request in requests)
+        waiting = ((request, self._prompt_ids(request)) if request else None for request in requests)
         for row in decode(batch, waiting, self._batch_size):
-            yield self._sample_of(row)
+            yield self._sample_of(row) if row else None
 
     @property
     def context_tokens(self) -> int:

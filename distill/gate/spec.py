@@ -79,6 +79,7 @@ class Validity(Strict):
 
     max_truncation_rate: Rate | None = 0.1
     max_no_answer_rate: Rate | None = None
+    max_undecided_rate: Rate | None = None
     max_error_rate: Rate | None = 0.01
     min_distinct_sample_rate: Rate | None = None
     """Distinct texts over samples, averaged over items; 1/k is an engine that repeats itself (always invalid)."""

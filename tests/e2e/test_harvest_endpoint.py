@@ -146,3 +146,33 @@ def test_a_task_is_evaluated_at_an_endpoint(distill, query, start, tmp_path):
     again = distill(*command, "tiny-served", "--json")
     assert json.loads(again.stdout)["samples_drawn"] == 0
     assert query(tmp_path / "run", "SELECT count(*) FROM samples") == [(10,)]
+
+
+def test_a_gate_on_a_served_model(distill, toy_run, start, tmp_path):
+    """The served model takes the student's place; what it says to these problems is wrong."""
+    out = toy_run.copy(tmp_path / "run", "gate", "report.html")
+    port = start(style="plain", context=8192)
+    done = distill("gate", "toy/quick", "--out", out, "--base-url", f"http://127.0.0.1:{port}", "--json")
+    verdict = json.loads(done.stdout)["verdict"]
+    student = json.loads((out / "eval" / "student.json").read_text())
+    assert (student["model"], student["samples_drawn"]) == ("tiny-served", 20)
+    assert (verdict["outcome"], done.returncode) in {("FAIL", 3), ("INCONCLUSIVE", 4), ("INVALID", 5)}
+    assert verdict["outcome"] == json.loads((out / "gate" / "verdict.json").read_text())["outcome"] != "PASS"
+
+
+def test_adaptive_and_a_budget(distill, query, start, harvest_of, tmp_path):
+    """A budget ends the harvest with code 6, what is saved is curated, and a larger one goes on from there."""
+    port, out = start(), tmp_path / "run"
+    command = [*harvest_of(40, port), "--set", "harvest.adaptive={enough: 1}", "--set", "harvest.samples_per_problem=8"]
+    stopped = distill(*command, "--set", "harvest.budget.tokens=100")
+    assert stopped.returncode == 6
+    assert "out of budget, budget.tokens: " in stopped.stderr and "raise harvest.budget.tokens" in stopped.stderr
+    saved = query(out, "SELECT count(*) FROM samples")[0][0]
+    assert 0 < saved < 40
+    rest = distill(*command, "--json")
+    assert rest.returncode == 0, rest.stderr
+    figures = json.loads(rest.stdout)
+    assert (figures["samples"], figures["samples_from_ledger"]) == (40, saved)
+    assert figures["settled_by"] == {"enough": 40}
+    curated = distill("curate", *[part for part in command[1:] if "127.0.0.1" not in part and part != "--base-url"])
+    assert curated.returncode == 0 and "40 traces kept" in curated.stdout

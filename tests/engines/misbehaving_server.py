@@ -26,6 +26,9 @@ SETTINGS: dict[str, Any] = {
     "tail_seconds": 0.0,
     "style": "reasoning",
     "pieces": 4,
+    "wrong": 0.0,  # share of completions, by seed, whose answer is wrong
+    "cut": 0.0,  # share cut off in their thought by the token limit
+    "foreign": 0.0,  # share that thinks in Chinese
     "ignore_seed": False,
     "refuse_n": False,
     "refuse_fields": [],
@@ -90,8 +93,14 @@ def deltas(body: dict[str, Any], seed: int, key: str) -> list[dict[str, str]]:
     result = int(found[1]) + int(found[2]) if found else 1035
     mark = RANDOM.random() if SETTINGS["ignore_seed"] else seed
     thought = [f"step {at} of {mark}. " for at in range(SETTINGS["pieces"])]
+    style, quality = SETTINGS["style"], random.Random(seed).random()
+    if quality < SETTINGS["wrong"]:
+        result += 1
+    if random.Random(-seed - 1).random() < SETTINGS["foreign"]:
+        thought = ["\u6211\u4eec\u4e00\u6b65\u4e00\u6b65\u7b97\u3002" for _ in thought]
+    if is_cut(seed):
+        return [{"reasoning": piece} for piece in thought]
     answer = f"\\boxed{{{result}}}" + (key if SETTINGS["echo"] else "")
-    style = SETTINGS["style"]
     if style in ("reasoning", "reasoning_content"):
         return [{style: piece} for piece in thought] + [{"content": answer}]
     if style == "both":
@@ -102,6 +111,10 @@ def deltas(body: dict[str, Any], seed: int, key: str) -> list[dict[str, str]]:
     if style in ("plain", "hidden"):
         return [{"content": answer}]
     return [{"content": piece} for piece in (opening, *thought, closing, answer) if piece]
+
+
+def is_cut(seed: int) -> bool:
+    return random.Random(seed).random() > 1 - SETTINGS["cut"]
 
 
 async def chat(reply: Reply, body: dict[str, Any], key: str) -> None:
@@ -171,7 +184,8 @@ async def stream(
                 choice["logprobs"] = {"content": [entry]}
             await reply.event({"choices": [choice], "system_fingerprint": "fp"})
     for index in range(n):
-        await reply.event({"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]})
+        reason = "length" if is_cut(body.get("seed") or 0) else "stop"
+        await reply.event({"choices": [{"index": index, "delta": {}, "finish_reason": reason}]})
     if SETTINGS["usage"] and body.get("stream_options", {}).get("include_usage"):
         await reply.event({"choices": [], "usage": usage})
 
@@ -247,6 +261,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 await reply.whole(200, {**STATS, "by_request": SERVED})
             elif SETTINGS["broken"]:
                 reply.reset()
+            elif path == "/health":
+                await reply.whole(200, {})
             elif path == "/v1/models":
                 listed = [{"id": name, "max_model_len": SETTINGS["context"]} for name in SETTINGS["models"]]
                 await reply.whole(200, {"data": listed})
