@@ -55,13 +55,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20261124)
     arguments = parser.parse_args()
     if not arguments.table:
-        write(arguments.out, simulate_all(arguments.seed, share=QUICK_SHARE if arguments.quick else 1.0))
+        made_with = {"machine": provenance.machine(), "versions": provenance.versions(), "code": provenance.commit()}
+        found = simulate_all(arguments.seed, share=QUICK_SHARE if arguments.quick else 1.0)
+        arguments.out.write_text(json.dumps(found | made_with, indent=1) + "\n", encoding="utf-8")
     print(tables(json.loads(arguments.out.read_text(encoding="utf-8"))))
-
-
-def write(path: Path, found: dict[str, Any]) -> None:
-    found |= {"machine": provenance.machine(), "versions": provenance.versions(), "code": provenance.commit()}
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def simulate_all(seed: int, *, share: float) -> dict[str, Any]:

@@ -7,8 +7,9 @@
 Round r asks for the completion of index r of every item. While the last answers of round r come in, those of round
 r + 1 are already asked for, so the engine stays full; round r + 2 is not asked for before r is complete and judged, so
 what is drawn in vain is at most one round (and it is in the ledger: a later run uses it). Only complete rounds are
-handed on: answers that finish first are shorter and more often right. A request that the engine gave up (a timeout, a
-refusal) is an observed failure: it scores 0 and is counted. An engine that cannot go on raises; no round is made up.
+handed on: answers that finish first are shorter and more often right. A request that the engine gave up over its
+content (a timeout, a refusal) is an observed failure: it scores 0 and is counted. One that broke on the way (a reset, a
+server error, after every attempt) is no observation: drawing ends with exit code 6, and the rounds so far are kept.
 Not covered: whether the answers may be judged (`validity.py`), and lm-eval tasks that are not made of problems.
 """
 
@@ -19,11 +20,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from distill.engines.base import Engine, LedgerLike, draw
+from distill.errors import InfrastructureError
 from distill.gate.sequential import SequentialTest
 from distill.records import Problem, Sample, SampleRequest, SamplingParams, Unanswered, Verdict
 
 Verify = Callable[[Iterable[tuple[Problem, Sample]]], Iterable[Verdict]]
 ROUNDS_AHEAD = 1
+TIMEOUT_KINDS = ("stalled", "timeout")
+"""How the reason of an unanswered request begins where the model was still answering when time was up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,13 @@ class _Window:
         found.missing.discard(item.problem_id)
         if isinstance(item, Sample):
             found.samples[item.problem_id] = item
-        else:
+        elif item.is_refused or item.reason.startswith(TIMEOUT_KINDS):
             found.unanswered[item.problem_id] = item.reason
+        else:
+            raise InfrastructureError(
+                f"{self.engine.model}: round {item.index + 1}: item {item.problem_id} had no whole answer "
+                f"({item.reason}). The rounds before are counted, and samples are saved; run the same command again."
+            )
 
     def take_complete(self) -> tuple[int, _Open] | None:
         """The current round where it is complete; the window moves on."""
@@ -110,7 +119,7 @@ def complete_rounds(
     """Rounds `first_round` up to `max_rounds`, in order; close it to stop drawing.
 
     `problems` by item id, which must be the problem's own id. Samples and verdicts are in the ledger before a round is
-    handed on. Raises: what the engine raises when it cannot go on (InfrastructureError).
+    handed on. Raises: InfrastructureError when the engine cannot go on, or a request broke on the way.
     """
     window = _Window(engine, ledger, first_round, max_rounds)
     with closing(_drawn(engine, ledger, window.requests(problems, params, run_seed))) as items:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -156,12 +157,7 @@ def test_what_the_ledger_has_is_not_drawn_again(start_server, open_at, ledger):
 
 
 def test_a_timeout_is_an_observed_failure(start_server, open_at, ledger):
-    problems = problems_of(3) | {
-        "p99": Problem(
-            id="p99", prompt="[[stall*99]] 1 + 4", answer="5", verifier="math", family="sums", domain="math",
-            source="test", licence="none",
-        )
-    }  # fmt: skip
+    problems = problems_of(3) | {"p99": replace(problems_of(1)["p00"], id="p99", prompt="[[stall*99]] 1 + 4")}
     source = rounds_of(open_at(start_server()), ledger, problems, max_rounds=2)
     found = list(source)
     assert [each.scores for each in found] == [{"p00": 1.0, "p01": 1.0, "p02": 1.0, "p99": 0.0}] * 2
@@ -178,6 +174,14 @@ def test_a_dead_endpoint_makes_no_round(start_server, open_at, ledger):
     with pytest.raises(InfrastructureError):
         feed(test, source)
     assert test.rounds <= 1 and ledger.count() >= 4
+
+
+def test_an_answer_that_broke_on_the_way_is_no_failure_of_the_model(start_server, open_at, ledger):
+    """A server error is neither right nor wrong: no round, exit code 6, and what was drawn is kept."""
+    problems = problems_of(3) | {"p99": replace(problems_of(1)["p00"], id="p99", prompt="[[500*99]] 1 + 4")}
+    with pytest.raises(InfrastructureError, match=r"round 1: item p99 had no whole answer \(server_error"):
+        next(rounds_of(open_at(start_server(), max_in_flight=1), ledger, problems))
+    assert ledger.count() == 3
 
 
 def test_the_token_budget_is_kept_to_a_round(start_server, open_at, ledger):
