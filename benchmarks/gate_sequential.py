@@ -1,6 +1,6 @@
 """Error rates and rounds of the sequential gate beside fixed size, peeking and group-sequential designs, by simulation.
 
-    python benchmarks/gate_sequential.py            # about ten minutes of one core; writes gate_sequential.json
+    python benchmarks/gate_sequential.py            # ten and a half minutes of one core; writes the JSON
     python benchmarks/gate_sequential.py --table    # the tables, from the JSON
 
 A setting is an item set, one-sample or paired, a cap, and a true gap: the true mean minus the bar. A gap of 0 or less

@@ -49,13 +49,13 @@ def test_peeking_is_what_the_gate_replaces(result):
 
 
 def test_samples_at_six_and_ten_points(result):
-    """20 and 10 per cent of fixed k = 64; or less than half more than what any test needs, where the target is less."""
+    """20 and 10 per cent of fixed k = 64; where the items are too noisy for that, 1.7 times what any test needs."""
     rows = [row for row in result["settings"] if row["kind"] == "one-sample" and row["cap"] == 64]
     for row in rows:
         share = {0.06: 0.20, 0.10: 0.10}.get(abs(row["gap"]))
         if share is not None:
             found, right = row["designs"]["hybrid"], "pass" if row["gap"] > 0 else "fail"
-            assert found["share_of_cap"] <= share or found["rounds"] <= 2.2 * row["least_rounds"]
+            assert found["share_of_cap"] <= share or found["rounds"] <= 1.7 * row["least_rounds"]
             assert found[right] > 0.98 and sum(found[side] for side in wrong_sides(row)) < 0.02
     aime = {row["gap"]: row["designs"]["hybrid"]["share_of_cap"] for row in rows if row["items"] == "AIME-like"}
     assert max(aime[0.06], aime[-0.06]) <= 0.20 and max(aime[0.10], aime[-0.10]) <= 0.10
