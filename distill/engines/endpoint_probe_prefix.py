@@ -55,9 +55,16 @@ async def probe_prefix(
     except EndpointFailure:
         return found
     tried = _Trial(client, report.url, dialect, plain, request, found)
-    for case, prefix, rest in _cuts(whole, found):
-        forms = FORMS if before is None else [form for form in (before.form_in(case),) if form is not None]
-        found = found.with_form(case, await tried.first_that_goes_on(case, forms, prefix, rest))
+    last: Form | None = None
+    for number, (case, prefix, rest) in enumerate(_cuts(whole, found)):
+        if number and last is None:
+            break  # a server that cannot go on from a thought is not asked in seven ways about answers
+        known = last if before is None else before.form_in(case)
+        forms = [known] if known is not None else []
+        if before is None:
+            forms += [form for form in FORMS if form != known]
+        last = await tried.first_that_goes_on(case, forms, prefix, rest)
+        found = found.with_form(case, last)
     return found
 
 
