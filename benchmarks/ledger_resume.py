@@ -30,9 +30,10 @@ from typing import Any
 
 from distill import provenance
 from distill.engines.reasoning import split_reasoning
-from distill.harvest.asking import Asking, digest
+from distill.harvest.asking import Asking, digest, harvest_scope
 from distill.harvest.policy import Ask, Plan
 from distill.harvest.runner import harvest
+from distill.recipes import Voting
 from distill.records import Problem, ProblemYield, Sample, SampleRequest, SamplingParams, Verdict
 from distill.store.ledger import Ledger
 from distill.verify.base import current_version
@@ -94,11 +95,17 @@ def problems_of(count: int) -> list[Problem]:
     tail = "Think step by step, and give your final answer within a box, after you have checked every digit twice."
     return [
         Problem(
-            id=f"sum-{number:07d}", prompt=f"What is {number} + {number % 997}? {tail}", answer=str(number + number % 997),
-            verifier="exact", family=f"family-{number % 6}", domain="sums", source="benchmark", licence="mit",
+            id=f"sum-{number:07d}",
+            prompt=f"What is {number} + {number % 997}? {tail}",
+            answer=str(number + number % 997),
+            verifier="exact",
+            family=f"family-{number % 6}",
+            domain="sums",
+            source="benchmark",
+            licence="mit",
         )
         for number in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def asking_of(samples_per_problem: int) -> Asking:
@@ -117,7 +124,9 @@ def fill(path: Path, problems: Sequence[Problem], asking: Asking) -> None:
             pairs = zip(group, drawn.values(), strict=True)
             ledger.add_verdicts(verdict_of(problem, sample) for problem, samples in pairs for sample in samples)
             gave = ({"correct": count}, {"stop": count}, count * COMPLETION_TOKENS)
-            ledger.add_yields(asking.scope(), (ProblemYield(name, "all drawn", *gave) for name in drawn))
+            ledger.add_yields(
+                harvest_scope(asking, Voting()), (ProblemYield(name, "all drawn", *gave) for name in drawn)
+            )
 
 
 def drawn_of(problem: Problem, asking: Asking) -> list[Sample]:

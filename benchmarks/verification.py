@@ -5,7 +5,8 @@
 
 Both sides judge the same pairs in one process on one core, turn about, with our caches emptied before each check.
 Math-Verify runs as its README shows it: `verify(parse(gold), parse(answer))`, its own time limits on. Labels come from
-how the pairs are made (verification_pairs.py) or are by hand (verification_hard.py); no gold answer is recorded.
+how the pairs are made (verification_pairs.py, verification_expressions.py) or are by hand (verification_hard.py); no
+gold answer is recorded.
 Not covered: how often models write each form, so shares here are of forms, not of traffic.
 """
 
@@ -24,6 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.verification_expressions import expression_pairs
 from benchmarks.verification_hard import DIFFERENT, EQUAL
 from benchmarks.verification_pairs import ROUNDED, Pair, crossed_pairs, made_pairs, pairs_from
 from distill import provenance
@@ -160,6 +162,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="Folder with math500.jsonl and gsm8k-test.jsonl.")
     parser.add_argument("--gsm8k", type=int, default=150, help="How many distinct GSM8K answers.")
     parser.add_argument("--made", type=int, default=40, help="How many of each drawn kind.")
+    parser.add_argument("--formulas", type=int, default=150, help="How many formulas that sympy rewrites.")
     parser.add_argument("--crossed", type=int, default=1000, help="How many pairs of two problems' golds.")
     parser.add_argument("--show", action="store_true", help="Print every pair that a side does not get right.")
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -167,6 +170,7 @@ def main() -> None:
     golds = load_golds(arguments.data, arguments.gsm8k)
     sets = {name: pairs_from(found, SEED) for name, found in golds.items()}
     sets |= {"drawn": made_pairs(arguments.made, SEED), "by hand": hard_pairs()}
+    sets["formulas"] = expression_pairs(arguments.formulas, SEED)
     sets["crossed"] = crossed_pairs(golds["math500"], arguments.crossed, SEED)
     rounded = [pair for pairs in sets.values() for pair in pairs if pair.kind == ROUNDED]
     sets = {name: [pair for pair in pairs if pair.kind != ROUNDED] for name, pairs in sets.items()}

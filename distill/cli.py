@@ -141,6 +141,22 @@ def harvest(
 
 
 @app.command()
+def verify(
+    recipe: RecipeArgument,
+    out: OutOption,
+    set_: SetOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also samples whose verdict is current.")] = False,
+    judge: Annotated[bool, typer.Option("--judge", help="Then ask the recipe's judge (harvest.judge).")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Verify what was harvested by today's verifiers, tests and gold answers; nothing is drawn."""
+    from distill.commands import verify_command
+
+    result = verify_command(recipe, out, overrides=set_ or [], everything=everything, judge=judge)
+    return _finish(result, as_json)
+
+
+@app.command()
 def curate(recipe: RecipeArgument, out: OutOption, set_: SetOption = None, as_json: JsonOption = False) -> int:
     """Keep or drop each trace with a reason, and write the dataset."""
     from distill.commands import curate_command

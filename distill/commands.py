@@ -69,6 +69,20 @@ def harvest_command(
     return {**summary.to_dict(), "problems": counts.counts, "summary": f"{counts}\n{summary}"}
 
 
+def verify_command(
+    recipe: str, out: Path, *, overrides: Sequence[str], everything: bool = False, judge: bool = False
+) -> dict[str, Any]:
+    """Verify what is in the ledger again; with `judge`, ask the recipe's judge. The teacher draws nothing."""
+    run = Run.open(recipe, out, overrides)
+    result = run.verify(everything=everything)
+    judged = run.judge() if judge else None
+    return {
+        **result.to_dict(),
+        **({} if judged is None else {"judge": judged.to_dict()}),
+        "summary": str(result),
+    }
+
+
 def curate_command(recipe: str, out: Path, *, overrides: Sequence[str]) -> dict[str, Any]:
     """Curation; the dataset is written to OUT/dataset."""
     run = Run.open(recipe, out, overrides)

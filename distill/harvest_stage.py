@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from distill.recipes import Recipe
     from distill.records import Problem
     from distill.store.ledger import Ledger
+    from distill.verify.judge import JudgeSummary
 
+VOTED = "majority"
 Executor = Literal["local", "ray"]
 
 
@@ -58,7 +60,7 @@ class HarvestStage:
         with live_progress("harvest") as progress:
             summary = self._on_ray(progress) if executor == "ray" else self._here(ledger, progress)
         self.file.update("harvest", **kept_speed(summary, self.file.data["harvest"]))
-        self._judge(ledger)
+        self.judge(ledger)
         if summary.stopped_by is not None:
             raise InfrastructureError(self._out_of_budget(summary))
         return summary
@@ -79,17 +81,34 @@ class HarvestStage:
         return self._asking(harvested["teacher_fingerprint"], render, can_continue).replay(ledger, self.problems)
 
     def verify_again(self, ledger: Ledger, *, everything: bool) -> VerifiedAgain:
-        """Verify the samples of this harvest that lack a current verdict, or all of them."""
-        from distill.harvest.verify_again import verify_again
+        """Verify the samples of this harvest that lack a current verdict, or all of them, and let the rest vote anew.
+
+        Figures go to run.json, a line to stderr at most every ten seconds.
+        """
+        from distill.harvest.verify_again import lines_on_stderr, verify_again
+        from distill.harvest.voting import vote_again
 
         settings = self.recipe.harvest
-        return verify_again(
+        voting = (entry for entry in self.asked(ledger) if entry.problem.verifier == VOTED)
+        decided = ((key, problem) for key, problem in self.asked_keys(ledger) if problem.verifier != VOTED)
+        result = verify_again(
             ledger,
-            self._asked_keys(ledger),
+            decided,
             everything=everything,
             verify_workers=settings.verify_workers,
             verify_timeout_seconds=settings.verify_timeout_seconds,
+            progress=lines_on_stderr(),
         )
+        vote_again(
+            ledger,
+            voting,
+            settings.voting,
+            result,
+            everything=everything,
+            verify_timeout_seconds=settings.verify_timeout_seconds,
+        )
+        self.file.update("verification", **result.to_dict())
+        return result
 
     def open_teacher(self, batch_size: int) -> Engine:
         """The teacher at its addresses, probed, or loaded here; what the probes saw goes to stderr.
@@ -171,21 +190,23 @@ class HarvestStage:
         plan = plan_of(self.recipe.harvest, can_continue=can_continue)
         return Asking(plan, sampling_params(self.recipe.harvest), self.recipe.seed, fingerprint, render)
 
-    def _asked_keys(self, ledger: Ledger) -> Iterator[tuple[str, Problem]]:
+    def asked_keys(self, ledger: Ledger) -> Iterator[tuple[str, Problem]]:
+        """(key, problem) of every finished sample of this run's harvest, as a stream."""
         return ((key, entry.problem) for entry in self.asked(ledger) for key in entry.keys.values())
 
-    def _judge(self, ledger: Ledger) -> None:
-        """Ask the recipe's judge, if it has one, about what the verifier could not tell."""
+    def judge(self, ledger: Ledger) -> JudgeSummary | None:
+        """Ask the recipe's judge, if it has one, about what the verifier could not tell; figures go to run.json."""
         from distill.harvest.judging import judge_harvest
 
         settings, seed = self.recipe.harvest.judge, self.recipe.seed
         if settings is None:
-            return
-        asked = self._asked_keys(ledger)
+            return None
+        asked = self.asked_keys(ledger)
         base_dir = self.recipe.base_dir
         found = judge_harvest(settings, self.recipe.endpoint, ledger, asked, run_seed=seed, base_dir=base_dir)
         print(found, file=sys.stderr, flush=True)
         self.file.update("harvest", judge=found.to_dict())
+        return found
 
     def _record_teacher(self, fingerprint: str, can_continue: bool) -> None:
         rendered_by = "server" if self.base_urls else "tokenizer"

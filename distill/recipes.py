@@ -121,9 +121,8 @@ class Adaptive(Strict):
 
     enough: Count = 1
     """Stop when so many traces of a problem verified."""
-    hopeless_rate: float = Field(default=0.05, ge=0, lt=1)
-    """Stop when the pass rate is below this, but for a risk of `hopeless_risk`; 0 never."""
-    hopeless_risk: float = Field(default=0.1, gt=0, lt=1)
+    hopeless_below: float = Field(default=0.1, ge=0, lt=1)
+    """Stop when the chance that any of the samples left verifies is below this; 0 never."""
     prior: tuple[PositiveFloat, PositiveFloat] = (0.5, 0.5)
     """Beta(a, b) prior of the pass rate."""
     most_if_rare: Count | None = None
@@ -156,8 +155,8 @@ class Judge(Strict):
 
     base_url: str | None = None
     model: str | None = None
-    on: list[Literal["undecided", "wrong", "no_answer", "error"]] = Field(default=["undecided"], min_length=1)
-    """Outcomes of the verifier that the judge is asked about, and that its verdict then stands for."""
+    outcomes: list[Literal["undecided", "wrong", "no_answer", "error"]] = Field(default=["undecided"], min_length=1)
+    """The verifier's outcomes that the judge is asked about, and that its verdict then stands for."""
     votes: Literal[1, 3] = 1
     """Replies a verdict; of three, two must agree."""
     max_new_tokens: Count = 512
@@ -205,6 +204,13 @@ class Harvest(Strict):
         return self
 
 
+class LoopRule(Strict):
+    """A loop: so many words, so many times (`distill/engines/degeneration.py`)."""
+
+    words: Count = 20
+    times: Annotated[int, Field(ge=2)] = 20
+
+
 class Endpoint(Strict):
     """How a served model is asked (`--base-url`); time limits follow the progress of a stream, never its whole length.
 
@@ -223,6 +229,14 @@ class Endpoint(Strict):
     """Attempts a request whose answers come broken; waiting for a busy or dead server does not count."""
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
     """Log-probabilities of this many tokens at each position are asked for."""
+    save_partial_seconds: float = Field(default=5.0, gt=0)
+    """What has come of unfinished completions goes to the ledger so often: a kill -9 loses at most so much of each."""
+    continue_partial: Literal["auto", "never"] = "auto"
+    """Go on from what is there of an unfinished completion where the probe saw that it works; never: start anew."""
+    abort_loops: LoopRule | None = Field(default_factory=LoopRule)
+    """Stop a stream that goes round in circles; null never."""
+    abort_language_mixing: Fraction | None = None
+    """Stop a stream when this share of its last 1,000 letters is in scripts that the prompt has not; null never."""
     api_key_env: str = "DISTILL_API_KEY"
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Goes into every request as it is, such as `chat_template_kwargs: {thinking: true}`."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from distill.harvest_stage import Executor, HarvestStage
     from distill.store.ledger import Ledger
     from distill.train.sft import TrainingResult
+    from distill.verify.judge import JudgeSummary
 
 Role = Literal["base", "student", "teacher"]
 ROLES: tuple[Role, ...] = ("base", "student", "teacher")
@@ -160,6 +161,18 @@ class Run:
         with self.open_ledger() as ledger:
             return self._harvest_stage().verify_again(ledger, everything=everything)
 
+    def judge(self) -> JudgeSummary:
+        """Ask the recipe's judge about what the harvest left undecided; the teacher draws nothing.
+
+        Raises: ConfigError where the recipe has no judge, or nothing is harvested; what the judge's engine raises.
+        """
+        if self.recipe.harvest.judge is None:
+            raise ConfigError(f"{self.name}: harvest.judge is not set; name a judge there (docs/verification.md).")
+        with self.open_ledger() as ledger:
+            summary = self._harvest_stage().judge(ledger)
+        assert summary is not None
+        return summary
+
     def _harvest_stage(self) -> HarvestStage:
         from distill.harvest_stage import HarvestStage
 
@@ -177,14 +190,15 @@ class Run:
     def curate(self) -> CurationResult:
         """Keep or drop every candidate with a reason, and write the dataset."""
         from distill.curate.card import dataset_card
-        from distill.curate.pipeline import build_steps, curate
+        from distill.curate.pipeline import build_steps, curate, verifiers_of
         from distill.curate.step import CurationContext
         from distill.store.parquet import write_dataset
 
         with self.file.stage("curate"), self.open_ledger() as ledger:
             markers = self.teacher_card.reasoning
             context = CurationContext(self.held_out, self.train_problems, markers.open_marker, markers.close_marker)
-            result = curate(self._candidates(ledger), build_steps(self.recipe.curation, context))
+            steps = build_steps(self.recipe.curation, context)
+            result = curate(self._candidates(ledger, verifiers_of(steps)), steps)
             card = dataset_card(
                 result,
                 title=f"{self.teacher_card.title}, {self.name}",
@@ -196,13 +210,19 @@ class Run:
             self.file.update("curation", **result.to_dict(), drops_by_reason=result.counts_by_reason)
         return result
 
-    def _candidates(self, ledger: Ledger) -> Iterator[dict[str, Any]]:
+    def _candidates(self, ledger: Ledger, verifiers: frozenset[str] | None) -> Iterator[dict[str, Any]]:
         from distill.curate.candidates import candidates
         from distill.harvest.judging import judge_rule
+        from distill.store.ledger import JUDGE
 
+        if verifiers is not None and JUDGE in verifiers and self.recipe.harvest.judge is None:
+            raise ConfigError(
+                f"{self.name}: curation.verified.verifiers names judge, but harvest.judge is not set, so none of its "
+                "verdicts can count; set harvest.judge as it was, or take judge out of the list."
+            )
         identity = self.file.data.get("harvest", {}).get("judge", {}).get("identity")
         asked = self._harvest_stage().asked(ledger)
-        return candidates(ledger, asked, judge=judge_rule(self.recipe.harvest.judge, identity))
+        return candidates(ledger, asked, judge=judge_rule(self.recipe.harvest.judge, identity), verifiers=verifiers)
 
     def train(self) -> TrainingResult:
         """Fine-tune the student on the dataset; under torchrun where the recipe asks for several processes."""

@@ -10,11 +10,21 @@ Harvest, evaluation and on-policy sampling all call one of the two; no other cod
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import Any, Protocol, runtime_checkable
 
-from distill.records import PartialTrace, ProblemYield, Sample, SampleRequest, TracePiece, Unanswered, Verdict
+from distill.records import (
+    FinishReason,
+    PartialTrace,
+    ProblemYield,
+    Sample,
+    SampleRequest,
+    TracePiece,
+    Unanswered,
+    Verdict,
+)
 
 Drawing = Sample | TracePiece | Unanswered | None
 """What an engine yields."""
@@ -45,6 +55,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds."""
+
+
+@runtime_checkable
+class KeepsRest(Protocol):
+    """An engine that still has something when `sample` was left early: a Ctrl-C may come anywhere."""
+
+    def rest(self) -> list[Sample | TracePiece]:
+        """What came and was not yielded; empty from then on."""
 
 
 class LedgerLike(Protocol):
@@ -107,8 +125,9 @@ def draw(
     pending: list[Sample] = []
     pieces: list[TracePiece] = []
     last_commit = time.monotonic()
+    drawing = engine.sample(_from_where_they_stopped(engine, ledger, requests))
     try:
-        for item in engine.sample(_from_where_they_stopped(engine, ledger, requests)):
+        for item in drawing:
             if isinstance(item, TracePiece):
                 pieces.append(item)
             elif isinstance(item, Sample):
@@ -122,8 +141,15 @@ def draw(
                 yield from committed
             if item is None or isinstance(item, Unanswered):
                 yield item
-    finally:
-        ledger.add_pieces(pieces)  # also on Ctrl-C: what is there is kept
+    finally:  # also on Ctrl-C: what is there is kept
+        if isinstance(drawing, Generator):
+            drawing.close()
+        for item in engine.rest() if isinstance(engine, KeepsRest) else ():
+            if isinstance(item, TracePiece):
+                pieces.append(item)
+            else:
+                pending.append(item)
+        ledger.add_pieces(pieces)
         ledger.add_samples(pending)
     yield from pending
 
@@ -143,3 +169,40 @@ def _from_where_they_stopped(
         partial = ledger.get_partials([key]).get(key)
         is_longer = partial is not None and partial.num_tokens > (request.prefix.num_tokens if request.prefix else 0)
         yield replace(request, prefix=partial) if is_longer else request
+
+
+def sample_of(
+    engine: Engine,
+    request: SampleRequest,
+    *,
+    text: str,
+    reasoning: str | None,
+    answer: str | None,
+    prompt_tokens: int,
+    completion_tokens: int,
+    finish_reason: FinishReason,
+    seconds: float,
+    cost_usd: float | None = None,
+    **more: Any,
+) -> Sample:
+    """The sample that answers a request; `more` are further fields of `Sample`."""
+    return Sample(
+        key=request.key(engine.fingerprint),
+        model=engine.model,
+        model_fingerprint=engine.fingerprint,
+        problem_id=request.problem_id,
+        prompt_hash=request.prompt_hash,
+        index=request.index,
+        seed=request.seed,
+        params=request.params.to_dict(),
+        text=text,
+        reasoning=reasoning,
+        answer=answer,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        finish_reason=finish_reason,
+        seconds=round(seconds, 3),
+        cost_usd=cost_usd,
+        created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        **more,
+    )

@@ -13,10 +13,10 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.engines.base import sample_of
 from distill.engines.reasoning import split_reasoning
 from distill.errors import TeacherError
 from distill.records import Sample, SampleRequest, stable_hash
@@ -110,24 +110,16 @@ class LocalEngine:
             close_marker=self._reasoning.close_marker,
             opened_by_prompt=self._reasoning.opened_by_prompt,
         )
-        return Sample(
-            key=request.key(self.fingerprint),
-            model=self.model,
-            model_fingerprint=self.fingerprint,
-            problem_id=request.problem_id,
-            prompt_hash=request.prompt_hash,
-            index=request.index,
-            seed=request.seed,
-            params=request.params.to_dict(),
+        return sample_of(
+            self,
+            request,
             text=text,
             reasoning=reasoning,
             answer=answer,
             prompt_tokens=len(row.prompt_ids),
             completion_tokens=len(row.token_ids),
             finish_reason="stop" if row.finish_reason == "stop" else "length",
-            seconds=round(time.monotonic() - row.started, 3),
-            cost_usd=None,
-            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            seconds=time.monotonic() - row.started,
         )
 
 

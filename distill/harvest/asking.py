@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from distill.engines.base import LedgerLike
 from distill.harvest.policy import Ask, Plan, ProblemState, Result
@@ -35,6 +35,13 @@ from distill.verify.standing import is_current, verifier_verdict
 PROBLEMS_PER_GROUP = 64
 
 
+class Paid(NamedTuple):
+    """What a completion cost, or the part of it that was new."""
+
+    tokens: int
+    usd: float
+
+
 @dataclass(slots=True)
 class Entry:
     """A problem of the harvest: its state, and the keys of its finished samples as they were asked."""
@@ -48,10 +55,18 @@ class Entry:
     finish_reasons: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
     cost_usd: float | None = None
+    _cut: dict[int, Paid] = field(default_factory=dict)
+
+    def paid(self, ask: Ask, sample: Sample) -> Paid:
+        """What a sample, not observed yet, cost beyond the part that it continues."""
+        below = self._cut.get(ask.index) if ask.continues else None
+        tokens, usd = sample.completion_tokens, sample.cost_usd or 0.0
+        return Paid(tokens, usd) if below is None else Paid(tokens - below.tokens, usd - below.usd)
 
     def observe(self, ask: Ask, sample: Sample, verdict: Verdict) -> bool:
         """Take a verified sample; False if it is only a part of one drawn with a higher limit."""
         if not self.state.observe(ask, Result(verdict.outcome, sample.finish_reason)):
+            self._cut[ask.index] = Paid(sample.completion_tokens, sample.cost_usd or 0.0)
             return False
         self.keys[ask] = sample.key
         self.outcomes[verdict.outcome] += 1
@@ -79,12 +94,12 @@ class Entry:
 
 
 class Answered(Protocol):
-    """Told of each whole sample that the ledger answered with."""
+    """Told of each sample that the ledger answered with, after it was observed; `is_whole` is what `observe` said."""
 
-    def __call__(self, entry: Entry, sample: Sample, verdict: Verdict, *, is_known: bool) -> None: ...
+    def __call__(self, entry: Entry, sample: Sample, verdict: Verdict, paid: Paid, *, is_whole: bool) -> None: ...
 
 
-def nobody(entry: Entry, sample: Sample, verdict: Verdict, *, is_known: bool) -> None:
+def nobody(entry: Entry, sample: Sample, verdict: Verdict, paid: Paid, *, is_whole: bool) -> None:
     """Tells nobody."""
 
 
@@ -99,8 +114,7 @@ def plan_of(settings: Harvest, *, can_continue: bool) -> Plan:
         rungs,
         enough=adaptive.enough,
         most_if_rare=adaptive.most_if_rare or 0,
-        hopeless_rate=adaptive.hopeless_rate,
-        hopeless_risk=adaptive.hopeless_risk,
+        hopeless_below=adaptive.hopeless_below,
         prior=adaptive.prior,
         can_continue=can_continue,
     )
@@ -129,7 +143,7 @@ class Asking:
     def entry(self, problem: Problem) -> Entry:
         plan = self.plan
         if problem.verifier == "majority":  # a vote wants all its samples
-            plan = replace(plan, enough=None, hopeless_rate=0.0)
+            plan = replace(plan, enough=None, hopeless_below=0.0)
         return Entry(problem, digest(problem), self.render(problem.prompt), ProblemState(plan))
 
     def request(self, entry: Entry, ask: Ask, prefix: PartialTrace | None = None) -> SampleRequest:
@@ -175,8 +189,8 @@ class Asking:
                 if sample is None or verdict is None:
                     missing.append((entry, ask, sample))
                 else:
-                    if entry.observe(ask, sample, verdict):
-                        tell(entry, sample, verdict, is_known=True)
+                    paid = entry.paid(ask, sample)
+                    tell(entry, sample, verdict, paid, is_whole=entry.observe(ask, sample, verdict))
                     advanced[id(entry)] = entry
             wave = [(entry, ask) for entry in advanced.values() for ask in entry.state.asks()]
         return missing

@@ -61,4 +61,4 @@ def cases(
 
 def judge_rule(settings: Judge | None, identity: str | None = None) -> JudgeRule | None:
     """Where the judge's verdicts stand: for the outcomes that the recipe asks about; nowhere without a judge."""
-    return None if settings is None else JudgeRule(frozenset(settings.on), identity or None)
+    return None if settings is None else JudgeRule(frozenset(settings.outcomes), identity or None)

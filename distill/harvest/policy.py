@@ -11,7 +11,8 @@ decides, a harvest that was killed and resumed asks for the same samples as one 
 
 The pass rate p of a problem has a Beta(a, b) prior; after c correct of n the posterior is Beta(a + c, b + n - c),
 whatever rule stopped the sampling (the likelihood does not change: Berger and Wolpert, The Likelihood Principle, 1988,
-section 4.2). A problem is hopeless when P(p >= hopeless_rate) < hopeless_risk.
+section 4.2). A problem is hopeless when the chance that any of the m samples it has left is correct,
+1 - B(a + c, b + n - c + m) / B(a + c, b + n - c) (beta-binomial), is below `hopeless_below`.
 
 A completion that the token limit cut is not a failure while there is a higher limit: it is continued there, or, where
 the server cannot continue, the problem's next samples are drawn with the higher limit.
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import expm1, lgamma
 
 from distill.records import FinishReason, Outcome
 
@@ -38,8 +40,7 @@ class Plan:
     rungs: tuple[int, ...]
     enough: int | None = None
     most_if_rare: int = 0
-    hopeless_rate: float = 0.0
-    hopeless_risk: float = 0.1
+    hopeless_below: float = 0.0
     prior: tuple[float, float] = (0.5, 0.5)
     can_continue: bool = False
 
@@ -67,7 +68,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class PassRate:
-    """Posterior of a problem's pass rate: mean and a central 90 % interval, after `attempts` decided samples."""
+    """Posterior of a problem's pass rate: mean and a 90 % interval, after `attempts` decided samples.
+
+    The interval is central, but reaches down to 0 where nothing was right and up to 1 where nothing failed, as the
+    Jeffreys interval of Brown, Cai and DasGupta, Statistical Science 16 (2001), 101-133: a central one never holds 0,
+    and many problems are never solved.
+    """
 
     attempts: int
     mean: float
@@ -90,12 +96,12 @@ class ProblemState:
     _higher: list[Ask] = field(default_factory=list)
 
     def asks(self) -> list[Ask]:
-        """What to draw now; it counts as outstanding until it is observed."""
-        if self.reason is not None:
-            return []
-        wave = self._higher
-        self._higher = []
-        if not wave and not self.outstanding:
+        """What to draw now; it counts as outstanding until it is observed.
+
+        What was cut is continued whatever was decided since: else it would depend on which result came first.
+        """
+        wave, self._higher = self._higher, []
+        if not wave and not self.outstanding and self.reason is None:
             self.reason = self._reason()
             if self.reason is None:
                 wave = [Ask(self.asked + number, self.rung) for number in range(self._wave_size())]
@@ -132,9 +138,12 @@ class ProblemState:
             return "enough"
         if self.asked >= self._most():
             return "all drawn"
-        if plan.hopeless_rate and self.failed and _is_hopeless(self.correct, self.failed, plan):
+        if self._chance_of_more() < plan.hopeless_below:
             return "hopeless"
         return None
+
+    def _chance_of_more(self) -> float:
+        return chance_of_more(self.correct, self.failed, self._most() - self.asked, self.plan.prior)
 
     def _most(self) -> int:
         return max(self.plan.most, self.plan.most_if_rare) if self.correct else self.plan.most
@@ -144,19 +153,18 @@ class ProblemState:
         return left if self.plan.enough is None else min(left, self.plan.enough - self.correct)
 
 
-@lru_cache(maxsize=65536)
-def _is_hopeless(correct: int, failed: int, plan: Plan) -> bool:
-    from scipy.special import betainc  # type: ignore[import-untyped]
-
-    a, b = plan.prior
-    below = float(betainc(a + correct, b + failed, plan.hopeless_rate))  # P(p < hopeless_rate)
-    return 1.0 - below < plan.hopeless_risk
+def chance_of_more(correct: int, failed: int, left: int, prior: tuple[float, float]) -> float:
+    """Probability that at least one of `left` further samples is correct, given the results so far."""
+    failures, all_of_it = prior[1] + failed, prior[0] + prior[1] + correct + failed
+    none = lgamma(failures + left) - lgamma(failures) - lgamma(all_of_it + left) + lgamma(all_of_it)
+    return -expm1(none)
 
 
 @lru_cache(maxsize=65536)
 def _posterior(correct: int, failed: int, prior: tuple[float, float]) -> PassRate:
-    from scipy.special import betaincinv
+    from scipy.special import betaincinv  # type: ignore[import-untyped]
 
     a, b = prior[0] + correct, prior[1] + failed
-    low, high = float(betaincinv(a, b, 0.05)), float(betaincinv(a, b, 0.95))
+    low = float(betaincinv(a, b, 0.05)) if correct else 0.0
+    high = float(betaincinv(a, b, 0.95)) if failed else 1.0
     return PassRate(correct + failed, round(a / (a + b), 6), round(low, 6), round(high, 6))

@@ -85,12 +85,13 @@ class Worker:
     def _harvest(self, block: int, problems: list[Problem]) -> BlockReport:
         if remote_call(self._server.is_stopping):
             return BlockReport(block)
-        engine = self._opened()
-        asking, settings = self._work.asking(engine), self._work.settings
         worker = uuid.uuid4().hex
         elsewhere, seconds = remote_call(self._server.start_block, block, worker)
+        started = time.monotonic() - seconds
+        engine = self._opened()  # after the block is noted: a model too large for the node ends its worker here
+        asking, settings = self._work.asking(engine), self._work.settings
         spending = Spending(settings.budget, asking.plan.rungs[0], elsewhere=elsewhere)
-        spending.started -= seconds
+        spending.started = started
         reports = Reports(self._server, block, spending)
         summary = harvest(
             engine,

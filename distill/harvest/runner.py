@@ -18,7 +18,7 @@ from itertools import islice
 
 from distill.engines.base import Engine, LedgerLike, draw
 from distill.errors import ProblemError
-from distill.harvest.asking import Asking, Entry, digest, harvest_scope
+from distill.harvest.asking import Asking, Entry, Paid, digest, harvest_scope
 from distill.harvest.budget import Spending
 from distill.harvest.policy import Ask, Result
 from distill.harvest.progress import Progress, no_progress
@@ -41,7 +41,6 @@ PROBLEMS_PER_LOOK = 500
 VERDICTS_PER_COMMIT = 64
 IDLE_SECONDS = 0.02
 UNVERIFIED_PER_WORKER = 256
-"""More finished samples than this wait for no verdict: then sampling waits."""
 
 
 def harvest(
@@ -69,8 +68,9 @@ def harvest(
     polls = Polls(voting or Voting(), verify_timeout_seconds)
     with VerifierPool(verify_workers, verify_timeout_seconds) as pool, polls:
         running = _Harvest(engine, ledger, problems, asking, pool, polls, spending, progress)
+        running.limit = verify_workers * UNVERIFIED_PER_WORKER
         try:
-            running.run(limit=verify_workers * UNVERIFIED_PER_WORKER)
+            running.run()
         finally:
             running.commit()
     progress(running.tally.view(engine))
@@ -95,6 +95,8 @@ class _Harvest:
         self.spending, self.progress = spending, progress
         self.tally = Tally(len(problems), spending, asking.plan.most if asking.plan.enough is None else None)
         self.scope = harvest_scope(asking, polls.settings)
+        self.limit = UNVERIFIED_PER_WORKER
+        """More samples than this wait for no verdict, drawn ones and those of the ledger alike."""
         self._problems = iter(problems)
         self._seen: set[int] = set()
         self._ready: deque[tuple[Entry, Ask]] = deque()
@@ -104,15 +106,15 @@ class _Harvest:
         self._verdicts: list[Verdict] = []
         self._yields: list[ProblemYield] = []
 
-    def run(self, limit: int) -> None:
-        """Until every problem is settled or a budget ends it; `limit` bounds what waits for a verdict."""
+    def run(self) -> None:
+        """Until every problem is settled or a budget ends it."""
         for item in draw(self.engine, self.ledger, self._requests()):
             if isinstance(item, Sample):
                 self._drawn(item)
             elif isinstance(item, Unanswered):
                 self._unanswered(item)
             self._take_verdicts(self.pool.poll(IDLE_SECONDS if item is None and self.pool.pending else 0.0))
-            while self.pool.pending > limit:
+            while self.pool.pending > self.limit:
                 self._take_verdicts(self.pool.poll(None))
             if item is None:
                 self.commit()
@@ -141,6 +143,8 @@ class _Harvest:
                 self._under_way[request.key(self.engine.fingerprint)] = (entry, ask)
                 self.spending.sent()
                 yield request
+            elif len(self._unverified) > self.limit:
+                yield None  # what waits for a verdict is in memory
             elif not self._admit():
                 if not self._open:
                     return
@@ -165,7 +169,7 @@ class _Harvest:
 
     def _is_new(self, problem: Problem) -> bool:
         """Whether no earlier problem asks the same: its samples would be the same."""
-        name = hash(problem.prompt)
+        name = hash(problem.prompt.strip())  # templates strip a message: the requests would have the same key
         if name in self._seen:
             self.tally.repeated()
             return False
@@ -179,15 +183,16 @@ class _Harvest:
                 self._ready.append((entry, ask))
             else:
                 self._under_way[sample.key] = (entry, ask)
-                self.spending.known(sample.completion_tokens, sample.cost_usd, 1)
+                self.spending.known(*entry.paid(ask, sample), 1)
                 self._verify(entry.problem, sample, is_known=True)
         for entry in entries:
             if entry.is_done and self._open.pop(id(entry), None) is not None:
                 self._settle(entry)
 
-    def _known(self, entry: Entry, sample: Sample, verdict: Verdict, *, is_known: bool) -> None:
-        self.spending.known(sample.completion_tokens, sample.cost_usd, 1)
-        self.tally.verified(entry, sample, verdict, is_known=is_known)
+    def _known(self, entry: Entry, sample: Sample, verdict: Verdict, paid: Paid, *, is_whole: bool) -> None:
+        self.spending.known(*paid, 1)
+        if is_whole:
+            self.tally.verified(entry, sample, verdict, is_known=True)
 
     def _request(self, entry: Entry, ask: Ask) -> SampleRequest:
         below = self._below(entry, ask)
@@ -207,10 +212,9 @@ class _Harvest:
 
     def _drawn(self, sample: Sample) -> None:
         entry, ask = self._under_way[sample.key]
-        below = self._below(entry, ask)
-        paid = sample.completion_tokens - (below.completion_tokens if below else 0)
-        self.spending.drawn(paid, sample.cost_usd)
-        self.tally.drawn(paid)
+        paid = entry.paid(ask, sample)
+        self.spending.drawn(*paid)
+        self.tally.drawn(paid.tokens)
         self._verify(entry.problem, sample, is_known=False)
 
     def _verify(self, problem: Problem, sample: Sample, *, is_known: bool) -> None:

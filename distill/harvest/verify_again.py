@@ -6,11 +6,13 @@
 Samples whose verdict is of today's version (of verifier and problem) are left alone, unless `everything` is asked for.
 Old verdicts stay in the ledger under their own version. Memory does not grow with the ledger: samples are read a few
 hundred at a time, and what is held is what the workers have under way.
-Not covered: samples that were never drawn; a judge model's verdicts (`judging.py`).
+Not covered: samples that were never drawn; votes, which need all samples of a problem (`voting.py`); a judge model's
+verdicts (`judging.py`).
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -28,6 +30,7 @@ from distill.verify.standing import verifier_verdict
 KEYS_PER_BATCH = 500
 VERDICTS_PER_COMMIT = 64
 FIRST_UNSTABLE = 20
+SECONDS_BETWEEN_LINES = 10.0
 UNVERIFIED = "unverified"
 
 Asked = Mapping[str, Problem] | Iterable[tuple[str, Problem]]
@@ -74,8 +77,8 @@ class VerifiedAgain:
 
     def __str__(self) -> str:
         lines = [
-            f"verify: {self.samples} samples, {self.samples - self.verified} with a current verdict, {self.verified} "
-            f"verified now, {self.changed} changed"
+            f"verify: {self.samples} samples, {self.samples - self.verified} left alone (their verdict is current), "
+            f"{self.verified} verified now, {self.changed} changed"
         ]
         width = max((len(before) for before, _ in self.changes), default=0)
         for (before, now), count in sorted(self.changes.items(), key=lambda change: (-change[1], change[0])):
@@ -125,6 +128,20 @@ def verify_again(
     return work.result
 
 
+def lines_on_stderr() -> Callable[[VerifiedAgain], None]:
+    """A `progress` that says at most every ten seconds how far it is."""
+    last = time.monotonic()
+
+    def show(result: VerifiedAgain) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            said = f"verify: {result.samples} samples read, {result.verified} verified, {result.changed} changed"
+            print(said, file=sys.stderr, flush=True)
+
+    return show
+
+
 class _Work:
     """A verification under way: what was said before of the samples that the workers have now."""
 
@@ -148,8 +165,9 @@ class _Work:
             if key in self.before:
                 continue  # asked for twice, and under way
             problem = batch[key]
-            version = versions.setdefault(id(problem), "") or current_version(problem)
-            versions[id(problem)] = version
+            if id(problem) not in versions:
+                versions[id(problem)] = current_version(problem)
+            version = versions[id(problem)]
             own = [verdict for verdict in verdicts.get(key, ()) if verdict.verifier != JUDGE]
             last = verifier_verdict(problem, own)
             self.result.samples += 1

@@ -145,7 +145,7 @@ def role_of(settings: Judge, verdict: Verdict) -> Literal["asked", "check", ""]:
 
     The share is drawn by the sample's key: the same in every rerun.
     """
-    if verdict.outcome in settings.on:
+    if verdict.outcome in settings.outcomes:
         return "asked"
     drawn = int(stable_hash("judge check", verdict.sample_key, length=8), 16) / 2**32
     return "check" if verdict.outcome in DECIDED and drawn < settings.check_share else ""
@@ -273,7 +273,7 @@ class _Court:
     def _count(self, own: Verdict, judged: Verdict) -> None:
         self.summary.judged += 1
         self.summary.agreement.add(own.outcome, judged.outcome)
-        if own.outcome in self.settings.on and judged.outcome in DECIDED and judged.outcome != own.outcome:
+        if own.outcome in self.settings.outcomes and judged.outcome in DECIDED and judged.outcome != own.outcome:
             self.summary.turned[f"{own.outcome} -> {judged.outcome}"] += 1
 
     def commit(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from distill.verify.math_tokens import FUNCTIONS, Token, tokens, unit_in_full, words
+from distill.verify.math_tokens import FUNCTIONS, GREEK, Token, tokens, unit_in_full, words
 from distill.verify.math_tree import Node, UnreadableError, call, number
 
 _RELATIONS = frozenset(("le", "ge", "ne", "in"))
@@ -20,10 +20,6 @@ _STARTS_A_FACTOR = frozenset(("number", "name", "command", "(", "{", "["))
 _JOINTS = frozenset((",", ";", "or", "and"))
 _NO_FACTOR = _RELATIONS | words(
     "cdot pm mp cup cap setminus rset rfloor rceil ldots mod pmod equiv to approx colon circ rangle implies"
-)
-_GREEK = words(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa lambda mu nu xi rho sigma tau phi varphi "
-    "chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
 )
 _SIZES = words("hundred thousand million billion trillion dozen half third quarter mod")
 _DEEPEST = 60
@@ -316,7 +312,7 @@ class _Reader:
     def command(self, name: str) -> Node:
         if name in ("pi", "infty"):
             return Node("constant", (), name)
-        if name in _GREEK:
+        if name in GREEK:
             return Node("name", (), name)
         if name in FUNCTIONS:
             return self.function(name)

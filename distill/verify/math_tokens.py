@@ -48,11 +48,16 @@ _DROPPED = words(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle quad qquad limits mathstrut hfill"
 )
 FUNCTIONS = words("sin cos tan cot sec csc asin acos atan sinh cosh tanh ln log exp")
+GREEK = words(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa lambda mu nu xi rho sigma tau phi varphi "
+    "chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
+)
 _WORDS = {
     "sqrt": ("command", "sqrt"), "pi": ("command", "pi"), "oo": ("command", "infty"), "inf": ("command", "infty"),
     "infinity": ("command", "infty"), "or": ("or", ""), "and": ("and", ""), "abs": ("command", "abs"),
     "arcsin": ("command", "asin"), "arccos": ("command", "acos"), "arctan": ("command", "atan"),
     **{name: ("command", name) for name in FUNCTIONS},
+    **{name: ("command", name) for name in GREEK if name.islower() and len(name) > 2},
 }  # fmt: skip
 _UNITS = {
     "cm": "centimeter", "mm": "millimeter", "km": "kilometer", "m": "meter", "kg": "kilogram", "g": "gram",

@@ -4,7 +4,7 @@
 
 1. The verifier's verdict is the one of today's version of verifier and problem; where there is none, the last written.
 2. A judge's verdict takes its place if the verifier's outcome is one that the recipe asks the judge about
-   (`harvest.judge.on`), the judge decided (correct or wrong), and the gold answer is still the one it was shown.
+   (`harvest.judge.outcomes`), the judge decided (correct or wrong), and the gold answer is still the one it was shown.
 3. `verifiers` narrows both to the names given; a judge named without the verifier stands alone.
 All verdicts stay in the ledger, so another rule is another reading of the same harvest.
 Not covered: which outcomes are accepted (`distill/curate/steps/verified.py`).

@@ -16,8 +16,7 @@
 #
 # Ten minutes before the time limit Slurm sends SIGUSR1: the harvest saves and ends, the servers stop, and the job is
 # requeued; it goes on where it was. SIGTERM does the same without the requeue. Exit status: the harvest's, 6 where a
-# server does not come up, 2 for wrong arguments. Not run on a Slurm cluster yet: its tests use
-# --local, and the commands for several nodes are those of the engines' documentation.
+# server does not come up, 2 for wrong arguments. What of this was run where: docs/scale-out.md.
 #SBATCH --job-name=distill-harvest
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import verification
+from benchmarks.verification_expressions import expression_pairs
 from benchmarks.verification_pairs import ROUNDED, Pair, crossed_pairs, made_pairs, pairs_from
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,15 @@ def test_the_same_seed_gives_the_same_pairs():
     assert made_pairs(2, 1) == made_pairs(2, 1)
     crossed = crossed_pairs([str(number) for number in range(40)], 30, 1)
     assert len(crossed) == 30 and not any(pair.is_equal or pair.gold == pair.answer for pair in crossed)
+
+
+def test_formulas_are_labelled_by_sympy():
+    pairs = expression_pairs(10, seed=2)
+    assert pairs == expression_pairs(10, seed=2)
+    assert [pair.is_equal for pair in pairs] == [True, False] * 10
+    opposite = {True: "wrong", False: "correct"}
+    said = [(verification.ours(pair.gold, f"\\boxed{{{pair.answer}}}"), pair) for pair in pairs]
+    assert [(outcome, pair) for outcome, pair in said if outcome == opposite[pair.is_equal]] == []
 
 
 def test_hand_written_pairs_are_distinct_and_have_one_label():

@@ -176,3 +176,32 @@ def test_adaptive_and_a_budget(distill, query, start, harvest_of, tmp_path):
     assert figures["settled_by"] == {"enough": 40}
     curated = distill("curate", *[part for part in command[1:] if "127.0.0.1" not in part and part != "--base-url"])
     assert curated.returncode == 0 and "40 traces kept" in curated.stdout
+
+
+@pytest.mark.parametrize("continues", ["continue_final_message", None])
+def test_the_token_ladder(distill, query, start, harvest_of, tmp_path, continues):
+    """What the first limit cuts goes on where the server can: each token is drawn once, and counted once.
+
+    Where it cannot, the problem's next sample is drawn with the higher limit.
+    """
+    port, out = start(continues=continues, pieces=20), tmp_path / "run"
+    settings = ["harvest.samples_per_problem=3", "harvest.adaptive={enough: 1}", "harvest.token_ladder=[8]"]
+    command = [*harvest_of(12, port), *(part for each in settings for part in ("--set", each))]
+    before = stats(port)["pieces"]
+    done = distill(*command, "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert (figures["accepted"], figures["settled_by"]) == (12, {"enough": 12})
+    rows = query(out, "SELECT finish_reason, count(*), sum(completion_tokens) FROM samples GROUP BY 1 ORDER BY 1")
+    assert rows == [("length", 12, 12 * 8), ("stop", 12, 12 * 21)]
+    drawn = stats(port)["pieces"] - before
+    if continues:
+        assert (figures["samples"], figures["completion_tokens"]) == (12, 12 * 21)
+        assert 12 * 21 <= drawn <= 12 * 21 + 200  # the probe's too
+        assert query(out, "SELECT count(*) FROM samples WHERE splices <> '[]'") == [(12,)]
+    else:
+        assert (figures["samples"], figures["completion_tokens"]) == (24, 12 * 29)
+    again = distill(*command, "--json")
+    assert json.loads(again.stdout)["samples_from_ledger"] == figures["samples"]
+    curated = distill("curate", *[part for part in command[1:] if "127.0.0.1" not in part and part != "--base-url"])
+    assert curated.returncode == 0 and "12 traces kept" in curated.stdout, curated.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -106,7 +107,7 @@ def workers_of(folder: Path) -> dict[int, str]:
     return found
 
 
-def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 120.0) -> None:
+def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 300.0) -> None:
     give_up_at = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -114,7 +115,7 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], sec
         time.sleep(0.02)
 
 
-def finished(process: subprocess.Popen[str], seconds: float = 300.0) -> dict[str, Any]:
+def finished(process: subprocess.Popen[str], seconds: float = 560.0) -> dict[str, Any]:
     """The result of a run with --json."""
     try:
         out, err = process.communicate(timeout=seconds)
@@ -234,6 +235,26 @@ def test_a_teacher_that_the_workers_cannot_load(distill, ray_folder, tmp_path):
     assert done.returncode == 2, done.stderr
     assert "lower max_new_tokens" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_model_that_ends_every_worker(ray_folder, tmp_path):
+    """Ray would start them again for ever."""
+    from distill.errors import InfrastructureError
+    from distill.harvest.ray_executor import harvest_on_ray
+    from distill.harvest.ray_worker import Work
+    from distill.recipes import Executor
+    from distill.records import Problem
+
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(InfrastructureError, match="block 0 ended its worker 5 times"):
+        harvest_on_ray(
+            Work(functools.partial(os._exit, 7), None, None, None, 0),  # type: ignore[arg-type]
+            tmp_path / "ledger.db",
+            [Problem("p", "1+1", "2", "exact", "sums", "sums", "test", "mit")],
+            settings=Executor(workers=1),
+            on_teacher=lambda fingerprint, can_continue: None,
+        )
+    assert signal.getsignal(signal.SIGTERM) is on_sigterm
 
 
 def test_a_server_that_is_down(distill, ray_folder, tmp_path):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from distill.engines.base import sample_through_ledger
+from distill.engines.base import draw, sample_through_ledger
 from distill.errors import ConfigError, InfrastructureError
 from distill.records import Sample, Unanswered
 from distill.store.ledger import Ledger
@@ -104,12 +104,13 @@ def test_tokens_are_counted_by_pieces_where_the_server_does_not_count(start_serv
     assert sample.completion_tokens == 5
 
 
-def test_logprobs_are_handed_on(start_server, open_endpoint, ask):
+def test_logprobs_reach_the_ledger(start_server, open_endpoint, ask, tmp_path):
     engine = open_endpoint(start_server(), top_logprobs=3)
-    found = {}
-    engine._on_logprobs = found.__setitem__
     (sample,) = drawn(engine, ask(["1+1"]))
-    assert [entry["logprob"] for entry in found[sample.key]] == [-0.5] * 5
+    assert [entry["logprob"] for entry in sample.logprobs] == [-0.5] * 5
+    with Ledger.open(tmp_path / "l.db", create=True) as ledger:
+        ledger.add_samples([sample])
+        assert ledger.get_logprobs([sample.key]) == {sample.key: sample.logprobs}
 
 
 def test_2000_in_flight(start_server, open_endpoint, ask):
@@ -120,6 +121,37 @@ def test_2000_in_flight(start_server, open_endpoint, ask):
     stats = server.stats()
     assert stats["most"] >= 1800
     assert sorted(stats["by_request"].values()) == [1] * 3000 + [3]  # each once; the probe's question three times
+
+
+FAULTS = ("after", "429", "500", "503", "reset", "midreset", "half", "malformed", "cut", "truncated", "two", "none",
+          "error", "slow", "whole", "stall")  # fmt: skip
+REFUSED = ("400", "422", "filter")
+
+
+def test_every_fault_at_once_with_2000_in_flight(start_server, open_endpoint, ask, tmp_path):
+    """Each request has its sample, or the reason why it has none; a share of refusals at random lowers nothing."""
+    server = start_server(seconds=0.8, noise=0.05, continues="continue_final_message", pieces=8)
+    settings = {"max_in_flight": 2000, "first_token_seconds": 60.0, "idle_seconds": 2.0, "continue_partial": "auto"}
+    engine = open_endpoint(server, give_up_seconds=60.0, **settings)
+    kinds = [*FAULTS, *REFUSED, None]
+    texts = [f"{at}+1" + (f" [[{kind}*1]]" if (kind := kinds[at % len(kinds)]) in FAULTS else
+                          f" [[{kind}*99]]" if kind else "") for at in range(2400)]  # fmt: skip
+    requests = ask(texts)
+    with Ledger.open(tmp_path / "l.db", create=True) as ledger:
+        items = [item for item in draw(engine, ledger, requests) if item is not None]
+        assert ledger.count() == 2400 - 3 * 120
+    samples = {item.problem_id: item for item in items if isinstance(item, Sample)}
+    given_up = [item for item in items if isinstance(item, Unanswered)]
+    assert len(items) == 2400 and len(samples) == 2040
+    assert len(given_up) == 3 * 120 and all(item.is_refused for item in given_up)
+    assert all(samples[f"p{at}"].answer == f"\\boxed{{{at + 1}}}" for at in range(2400) if f"p{at}" in samples)
+    report, stats = engine.report(), server.stats()
+    assert report["not_drawn"] == {"rejected": 240, "content_filter": 120}
+    assert {"rate_limited", "overloaded", "server_error", "reset", "malformed", "truncated", "wrong_n", "stalled"} <= (
+        report["failures"].keys()
+    )
+    assert report["replicas"][0]["limit_falls"] == 0 and stats["most"] >= 1200  # failing ones are soon over
+    assert report["continued"]["completions"] >= 120  # broken streams went on
 
 
 def test_slots_stay_full_under_heavy_tailed_lengths(start_server, open_endpoint, ask):

@@ -13,7 +13,7 @@ from distill.harvest.runner import harvest
 from distill.recipes import Budget
 from distill.records import Unanswered
 
-ADAPTIVE = {"most": 8, "enough": 1, "hopeless_rate": 0.3, "prior": (1.0, 1.0)}
+ADAPTIVE = {"most": 8, "enough": 1, "hopeless_below": 0.3, "prior": (1.0, 1.0)}
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_only_what_is_needed_is_drawn(mixed, ledger, problems, asking_of):
     teacher = mixed()
     summary = harvest(teacher, ledger, problems(12), asking_of(**ADAPTIVE), verify_workers=1)
     drawn = Counter(request.problem_id for request in teacher.drawn)
-    hopeless_after = drawn["p11"]  # Beta(1, 1 + n): 0.7^(n + 1) < 0.1 from n = 6 on
+    hopeless_after = drawn["p11"]  # Beta(1, 1 + n): (8 - n) / 9 < 0.3 from n = 6 on
     assert hopeless_after == 6
     assert drawn == {f"p{number}": min(number + 1, hopeless_after) for number in range(12)}
     assert summary.settled_by == {"enough": 6, "hopeless": 6}

@@ -94,4 +94,5 @@ def test_names_are_told_apart() -> None:
     assert read("a_1 + A + x_{12} + \\theta", {})[0].names() == {"a_1", "A", "x_12", "theta"}
     assert read(r"\mathrm{e} + i + \pi", {})[0].names() == set()
     assert read("xyz", {})[0].names() == {"x", "y", "z"}
+    assert read("2theta + mu", {})[0].names() == {"theta", "m", "u"}
     assert isinstance(read("1", {})[0], Node)
