@@ -42,7 +42,7 @@ def page_of(result: Mapping[str, Any]) -> str:
         "second's. Same answer: by the verifier's own comparison; same and wrong counts those accepted of neither.",
         "small",
     )
-    sections = [("teachers", "Teachers", teachers), ("pairs", "Paired differences", pairs)]
+    sections = [("teachers", "Teachers", teachers), ("pairs", "Paired differences", pairs)][: 1 + bool(result["pairs"])]
     return page(f"Teachers on {result['target']}", header, sections, "")
 
 

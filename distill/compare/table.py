@@ -90,7 +90,8 @@ def table_text(result: Mapping[str, Any]) -> str:
     k = result["samples_per_problem"]
     known, plural = result["problems_known"], "s" if k > 1 else ""
     first = f"{result['problems']:,} of {known:,} problems of {result['target']}, {k} sample{plural} of each"
-    return "\n\n".join([first, _aligned(*turned(*teacher_rows(result))), _aligned(*turned(*pair_rows(result)))])
+    tables = [teacher_rows(result), pair_rows(result)] if result["pairs"] else [teacher_rows(result)]
+    return "\n\n".join([first, *(_aligned(*turned(*each)) for each in tables)])
 
 
 def _aligned(heads: Sequence[str], rows: Rows) -> str:

@@ -79,10 +79,10 @@ def teacher_specs(base_urls: Sequence[str], models: Sequence[str], cards: Sequen
     for given in cards:
         name, _, url = given.partition("=")
         specs.append(TeacherSpec(load_teacher(name), url or None, None))
-    if len(specs) < 2:
+    if not specs:
         raise ConfigError(
-            f"distill teachers compare: found {len(specs)} teachers, expected two or more; repeat --base-url, or "
-            "--teacher CARD or CARD=URL."
+            "distill teachers compare: found no teacher; give --base-url URL, --teacher CARD or --teacher CARD=URL, "
+            "each as often as there are teachers."
         )
     if repeated := [spec for spec, count in Counter(map(_identity, specs)).items() if count > 1]:
         raise ConfigError(f"distill teachers compare: the same teacher is given twice: {repeated[0]}.")

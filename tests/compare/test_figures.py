@@ -107,3 +107,5 @@ def test_page_and_table():
     assert "<b>sums</b>" not in page and "&lt;b&gt;sums&lt;/b&gt;" in page
     for text in (page, table_text(result)):
         assert "80.0%" in text and "+60.0 points" in text and "0.0125" in text
+    alone = result | {"teachers": figures[:1], "pairs": []}
+    assert "McNemar" not in page_of(alone) + table_text(alone)

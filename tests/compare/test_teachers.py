@@ -29,8 +29,7 @@ def test_cards():
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (([], [], []), ConfigError, "found 0 teachers, expected two or more"),
-        (([], [], ["tiny"]), ConfigError, "found 1 teachers, expected two or more"),
+        (([], [], []), ConfigError, "found no teacher; give --base-url URL"),
         ((["http://a"], ["x", "y"], ["tiny"]), ConfigError, "found 2 names for 1 --base-url"),
         (([], ["x"], ["tiny", "tiny=http://a"]), ConfigError, "found 1 names for 0 --base-url"),
         ((["http://a", "http://a"], ["x"], []), ConfigError, "given twice: x at http://a"),

@@ -142,7 +142,7 @@ def test_two_providers_of_one_model_are_told_apart(distill, query, start, compar
 
 def test_bad_input(distill, compare):
     for arguments, message in (
-        (compare(), "found 0 teachers, expected two or more"),
+        (compare(), "found no teacher; give --base-url URL"),
         ([*compare(), "--teacher", "tiny", "--teacher", "deepsek-r1"], "did you mean 'deepseek-r1'"),
         ([*compare(1, 2, problems=0)], "--problems: expected at least 1, found 0"),
         ([*compare(1, 2), "--set", "harvest.top_p=2"], "top_p"),
