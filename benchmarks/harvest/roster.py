@@ -43,21 +43,37 @@ ROSTER = {
         "datatrove, at 127.0.0.1", "datatrove_runner.py", "datatrove", ("datatrove",), "ends at the first 429"
     ),
     "datatrove-remote": Entrant(
-        "datatrove, at another address", "datatrove_remote.py", "datatrove", ("datatrove", "openai"), "drops the reasoning"
+        "datatrove, at another address",
+        "datatrove_remote.py",
+        "datatrove",
+        ("datatrove", "openai"),
+        "drops the reasoning",
     ),
     "flexllm": Entrant("flexllm", "flexllm_batch.py", "flexllm", ("flexllm",)),
     "open-r1-approach": Entrant(
-        "open-r1's approach", "open_r1_approach.py", "openr1", ("aiohttp", "uvloop", "aiofiles"), "our script, see its head"
+        "open-r1's approach",
+        "open_r1_approach.py",
+        "openr1",
+        ("aiohttp", "uvloop", "aiofiles"),
+        "our script, see its head",
     ),
     "curator": Entrant(
-        "curator", "curator_llm.py", "curator", ("bespokelabs-curator", "litellm"), "tiktoken's vocabulary replaced but in F"
+        "curator",
+        "curator_llm.py",
+        "curator",
+        ("bespokelabs-curator", "litellm"),
+        "tiktoken's vocabulary replaced, but not in F",
     ),
     "openai-aiohttp": Entrant(
         "AsyncOpenAI, aiohttp", "openai_aiohttp.py", "openai", ("openai", "httpx-aiohttp"), "resume is our script's"
     ),
-    "openai-httpx": Entrant("AsyncOpenAI, httpx", "openai_httpx.py", "openai", ("openai", "httpx"), "resume is our script's"),
-    "openai-stream": Entrant("AsyncOpenAI, aiohttp, streaming", "openai_stream.py", "openai", ("openai", "httpx-aiohttp")),
+    "openai-httpx": Entrant(
+        "AsyncOpenAI, httpx", "openai_httpx.py", "openai", ("openai", "httpx"), "resume is our script's"
+    ),
+    "openai-stream": Entrant(
+        "AsyncOpenAI, aiohttp, streaming", "openai_stream.py", "openai", ("openai", "httpx-aiohttp")
+    ),
     "distilabel": Entrant(
         "distilabel", "distilabel_pipeline.py", "distilabel", ("distilabel", "openai"), "drops the reasoning"
     ),
-}  # fmt: skip
+}

@@ -66,7 +66,9 @@ def run_isolated(scenario: Scenario, clients: Sequence[str], arguments: argparse
         command += ["--result", str(part), *(["--quick"] if arguments.quick else [])]
         code = subprocess.call(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
         if not part.exists():
-            print(f"{scenario.name}: not run: a network namespace could not be made (exit code {code})", file=sys.stderr)
+            print(
+                f"{scenario.name}: not run: a network namespace could not be made (exit code {code})", file=sys.stderr
+            )
             return []
         runs: list[dict[str, Any]] = json.loads(part.read_text())
         return runs

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from benchmarks.harvest import ideal
 
-CONCURRENT = tuple("""
-    distill-harvest distill-engine datatrove flexllm open-r1-approach curator openai-aiohttp openai-httpx distilabel
-""".split())  # fmt: skip
+CONCURRENT = (
+    "distill-harvest", "distill-engine", "datatrove", "flexllm", "open-r1-approach", "curator", "openai-aiohttp",
+    "openai-httpx", "distilabel",
+)  # fmt: skip
 REFUSED = (*CONCURRENT[:3], "datatrove-remote", *CONCURRENT[3:])
 STREAMING = ("distill-engine", "openai-stream")
 
@@ -37,7 +38,11 @@ class Scenario:
     is_isolated: bool = False
     clients: tuple[str, ...] = CONCURRENT
     repetitions: int = 1
-    restart_limit_seconds: float = 60.0
+
+    @property
+    def restart_limit_seconds(self) -> float:
+        """Of the second run after a kill: some clients make no progress then."""
+        return 20 + 4 * self.ideal_seconds()
 
     @property
     def slots(self) -> int:

@@ -26,6 +26,7 @@ from benchmarks.harvest.traces import PROMPT_TOKENS, TOKENS, content_of, number_
 
 MODEL = "mock-teacher"
 CONTEXT_TOKENS = 40960
+EMPTY = "Empty input messages"
 
 
 @dataclass
@@ -81,7 +82,9 @@ def chat_response(number: int, n: int, tokens: int) -> bytes:
     message = b'{"role":"assistant","content":%s,"reasoning":%s,"reasoning_content":%s}' % (
         json.dumps(content_of(number)).encode(), thought, thought,
     )  # fmt: skip
-    choices = b",".join(b'{"index":%d,"message":%s,"logprobs":null,"finish_reason":"stop"}' % (at, message) for at in range(n))
+    choices = b",".join(
+        b'{"index":%d,"message":%s,"logprobs":null,"finish_reason":"stop"}' % (at, message) for at in range(n)
+    )
     return b'{"id":"chatcmpl-%d","object":"chat.completion","created":1,"model":"%s","choices":[%s],"usage":%s}' % (
         number, MODEL.encode(), choices, usage(n * tokens),
     )  # fmt: skip
@@ -112,7 +115,7 @@ def chunk(data: bytes) -> bytes:
 
 
 def already_said(messages: list[dict[str, Any]], number: int, tokens: int) -> int:
-    """Where a continued trace goes on, in words of the reasoning. Raises: ValueError where it is not the trace's start."""
+    """Where a continued trace goes on, in words. Raises: ValueError where it is not the trace's start."""
     last = messages[-1]
     text = str(last.get("reasoning") or last.get("reasoning_content") or last.get("content") or "")
     said = text.removeprefix("<think>").lstrip().partition("</think>")[0].rstrip()
@@ -138,6 +141,7 @@ class Connection(asyncio.Protocol):
         self.entry: Entry | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.events: list[bytes] = []
+        self.closes = False  # what the client asked of this request
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -167,6 +171,7 @@ class Connection(asyncio.Protocol):
                 return
             body = bytes(self.buffer[head_end + 4 : head_end + 4 + length])
             del self.buffer[: head_end + 4 + length]
+            self.closes = headers.get("connection", "").lower() == "close"
             method, path, _ = first.split(" ", 2)
             self._request(method, path.split("?")[0], body)
 
@@ -174,8 +179,9 @@ class Connection(asyncio.Protocol):
         if method == "POST" and path.endswith("/chat/completions"):
             try:
                 self._chat(json.loads(body))
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                self.state.bad_requests.append(str(error))
+            except (ValueError, KeyError, TypeError, IndexError, StopIteration) as error:
+                if str(error) != EMPTY:  # how curator asks for its rate limits
+                    self.state.bad_requests.append(str(error))
                 self._send(400, {"error": {"message": str(error), "type": "invalid_request_error"}})
         elif method == "POST" and path == "/settings":
             self.state.reset(Settings(**json.loads(body)))
@@ -197,6 +203,8 @@ class Connection(asyncio.Protocol):
     def _chat(self, body: dict[str, Any]) -> None:
         state, settings, now = self.state, self.state.settings, time.monotonic()
         messages = body["messages"]
+        if not messages:
+            raise ValueError(EMPTY)
         number = number_of(str(next(m["content"] for m in messages if m["role"] == "user")))
         is_continued = messages[-1]["role"] == "assistant"
         from_token = already_said(messages, number, settings.tokens) if is_continued else 0
@@ -224,7 +232,7 @@ class Connection(asyncio.Protocol):
         body = chat_response(entry.problem, entry.n, tokens)
         self._over("finished", entry.n * tokens)
         self._head(200, len(body))
-        self.transport.write(body)
+        self._last(body)
 
     def _start_stream(self, entry: Entry, include_usage: bool) -> None:
         settings, number = self.state.settings, entry.problem
@@ -252,8 +260,9 @@ class Connection(asyncio.Protocol):
         is_last = at == len(self.events) - 1
         if is_last:
             self._over("finished", entry.n * (self.state.settings.tokens - entry.from_token))
-        self.transport.write(self.events[at])
-        if not is_last:
+            self._last(self.events[at])
+        else:
+            self.transport.write(self.events[at])
             self._schedule(entry, at + 1)
 
     def _over(self, outcome: str, tokens: int) -> None:
@@ -264,13 +273,21 @@ class Connection(asyncio.Protocol):
 
     def _head(self, status: int, length: int, extra: str = "") -> None:
         phrase = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests"}[status]
-        head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{extra}\r\n"
+        head = (
+            f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{extra}\r\n"
+        )
         self.transport.write(head.encode())
 
     def _send(self, status: int, data: Any, extra: str = "") -> None:
         body = json.dumps(data).encode()
         self._head(status, len(body), extra)
-        self.transport.write(body)
+        self._last(body)
+
+    def _last(self, data: bytes) -> None:
+        """The end of a response, and of the connection where the client asked for it."""
+        self.transport.write(data)
+        if self.closes:
+            self.transport.close()
 
 
 def log(state: State) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The server's process, and one run of one client against it.
 
-    with Server() as server:
-        figures = run_client(server, scenario, "flexllm", folder, peers)
+with Server() as server:
+    figures = run_client(server, scenario, "flexllm", folder, peers)
 """
 
 from __future__ import annotations
@@ -171,7 +171,11 @@ def _answer(command: list[str], verb: str, task: Path, environment: Mapping[str,
     """What the client's script prints on its last line; None where it fails."""
     try:
         done = subprocess.run(
-            [*command, verb, str(task)], env=dict(environment), capture_output=True, text=True, timeout=ROWS_LIMIT_SECONDS
+            [*command, verb, str(task)],
+            env=dict(environment),
+            capture_output=True,
+            text=True,
+            timeout=ROWS_LIMIT_SECONDS,
         )
     except subprocess.TimeoutExpired:
         return None

@@ -19,7 +19,8 @@ teacher: deepseek-r1
 student: tiny
 problems:
   train:
-    - jsonl: {{path: {problems}, prompt: prompt, answer: answer, id: number, domain: math, licence: none, verifier: exact}}
+    - jsonl:
+        {{path: {problems}, prompt: prompt, answer: answer, id: number, domain: math, licence: none, verifier: exact}}
 harvest: {{samples_per_problem: 1, max_new_tokens: {max_tokens}}}
 endpoint: {{max_in_flight: {in_flight}}}
 curation: [verified]
@@ -45,9 +46,7 @@ def harvest(task: Task) -> None:
     """The command line's own process, started over this one."""
     recipe = task.folder / "recipe.yaml"
     recipe.write_text(
-        RECIPE.format(
-            problems=Path(task.problems).resolve(), max_tokens=task.max_tokens, in_flight=task.in_flight
-        )
+        RECIPE.format(problems=Path(task.problems).resolve(), max_tokens=task.max_tokens, in_flight=task.in_flight)
     )
     command = ["harvest", str(recipe), "--out", str(out(task)), "--base-url", task.base_url, "--model", task.model]
     os.execv(sys.executable, [sys.executable, "-m", "distill", *command])

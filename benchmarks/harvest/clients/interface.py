@@ -61,7 +61,7 @@ def reasoning_in(message: dict[str, Any]) -> str | None:
 
 
 def jsonl(path: Path, read: Callable[[dict[str, Any]], Row | None], unreadable: Counter[str]) -> Iterator[Row]:
-    """Rows of a JSONL file line by line; a line that does not parse is counted, as a reader of the file would meet it."""
+    """Rows of a JSONL file line by line; a line that does not parse is counted, as a reader would meet it."""
     if not path.exists():
         return
     with open(path, errors="replace") as lines:
