@@ -77,10 +77,9 @@ def run_isolated(scenario: Scenario, clients: Sequence[str], arguments: argparse
 def differences(runs: Sequence[dict[str, Any]], listed: dict[str, Scenario]) -> list[str]:
     """What was not alike where all clients must be alike: scenarios that refuse, kill and isolate nothing."""
     found = []
-    for run in runs:
+    alike = [run for run in runs if _is_plain(listed[run["scenario"]])]
+    for run in alike:
         scenario = listed[run["scenario"]]
-        if scenario.kill != "no" or scenario.capacity or any(scenario.refusals) or scenario.is_isolated:
-            continue
         what = {
             "problems asked": (run["asked"], scenario.rows),
             "rows kept": (run["kept"], scenario.rows),
@@ -92,8 +91,12 @@ def differences(runs: Sequence[dict[str, Any]], listed: dict[str, Scenario]) -> 
             for name, (seen, expected) in what.items()
             if seen != expected
         ]
-    limits = {tuple(run["limits"]) for run in runs if run["limits"]}
+    limits = {tuple(run["limits"]) for run in alike if run["limits"]}
     return found + ([f"limits differ: {sorted(limits)}"] if len(limits) > 1 else [])
+
+
+def _is_plain(scenario: Scenario) -> bool:
+    return scenario.kill == "no" and not (scenario.capacity or any(scenario.refusals) or scenario.is_isolated)
 
 
 def merged(before: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
