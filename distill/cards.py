@@ -86,6 +86,8 @@ class Serving(Strict):
     engine: Literal["vllm", "sglang", "transformers"]
     command: str
     hardware: str
+    nodes: Count = 1
+    """With several, scripts/slurm/serve_rank.sh adds each node's rank and the address of the first."""
 
 
 class TokenPrice(Strict):

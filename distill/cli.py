@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, TextIO
@@ -39,6 +40,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+teachers_app = typer.Typer(help="Compare teachers before a harvest.", no_args_is_help=True)
+app.add_typer(teachers_app, name="teachers")
+
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Name in the catalogue, or path to a YAML file.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Run directory; every stage resumes in it.")]
 SetOption = Annotated[
@@ -54,6 +58,13 @@ UrlOption = Annotated[
 UrlsOption = Annotated[
     list[str] | None, typer.Option("--base-url", metavar="URL", help="Endpoint that serves the teacher; repeatable.")
 ]
+
+
+class Executor(StrEnum):
+    """Where a harvest runs."""
+
+    local = "local"
+    ray = "ray"
 
 
 def _show_version(wanted: bool) -> None:
@@ -115,12 +126,33 @@ def harvest(
     set_: SetOption = None,
     base_url: UrlsOption = None,
     model: ModelOption = None,
+    executor: Annotated[
+        Executor, typer.Option("--executor", help="In this process, or spread over a Ray cluster (RAY_ADDRESS).")
+    ] = Executor.local,
     as_json: JsonOption = False,
 ) -> int:
     """Sample the teacher and verify what it says."""
     from distill.commands import harvest_command
 
-    result = harvest_command(recipe, out, overrides=set_ or [], base_urls=base_url or [], model=model)
+    result = harvest_command(
+        recipe, out, overrides=set_ or [], base_urls=base_url or [], model=model, executor=executor.value
+    )
+    return _finish(result, as_json)
+
+
+@app.command()
+def verify(
+    recipe: RecipeArgument,
+    out: OutOption,
+    set_: SetOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also samples whose verdict is current.")] = False,
+    judge: Annotated[bool, typer.Option("--judge", help="Then ask the recipe's judge (harvest.judge).")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Verify what was harvested by today's verifiers, tests and gold answers; nothing is drawn."""
+    from distill.commands import verify_command
+
+    result = verify_command(recipe, out, overrides=set_ or [], everything=everything, judge=judge)
     return _finish(result, as_json)
 
 
@@ -178,6 +210,43 @@ def report(
     from distill.commands import report_command
 
     return _finish(report_command(directory), as_json)
+
+
+@teachers_app.command()
+def compare(
+    target: Annotated[
+        str, typer.Argument(metavar="RECIPE|PROBLEMS", help="A recipe, or a .jsonl file with prompt and answer.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the ledger and the result; resumes.")],
+    base_url: Annotated[
+        list[str] | None, typer.Option("--base-url", metavar="URL", help="Endpoint of a teacher; repeatable.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", metavar="NAME", help="Name at each --base-url, or one for all.")
+    ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option("--teacher", metavar="CARD[=URL]", help="Card, loaded here or at URL; repeatable."),
+    ] = None,
+    problems: Annotated[int, typer.Option("--problems", metavar="N", help="Problems, each family in its share.")] = 300,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", help="Samples of each problem.")] = 1,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """The same problems over several teachers: yield, length, cost, agreement, paired differences."""
+    from distill.compare.command import compare_command
+
+    result = compare_command(
+        target,
+        out,
+        overrides=set_ or [],
+        base_urls=base_url or [],
+        models=model or [],
+        cards=teacher or [],
+        problems=problems,
+        samples=samples,
+    )
+    return _finish(result, as_json)
 
 
 @app.command()

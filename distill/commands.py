@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from distill import catalog
 from distill.config import apply_overrides, parse
 from distill.errors import CatalogError, ConfigError
-from distill.run import Run, sampling_params
+from distill.recipes import sampling_params
+from distill.run import Run
 
 if TYPE_CHECKING:
     from distill.engines.base import Engine
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from distill.engines.local import LocalEngine
     from distill.evaluate.result import EvalResult
     from distill.gate.verdict import GateVerdict
+    from distill.harvest_stage import Executor
     from distill.recipes import Endpoint
     from distill.records import SamplingParams
 
@@ -45,7 +47,13 @@ def run_command(recipe: str, out: Path, *, overrides: Sequence[str]) -> dict[str
 
 
 def harvest_command(
-    recipe: str, out: Path, *, overrides: Sequence[str], base_urls: Sequence[str], model: str | None
+    recipe: str,
+    out: Path,
+    *,
+    overrides: Sequence[str],
+    base_urls: Sequence[str],
+    model: str | None,
+    executor: Executor = "local",
 ) -> dict[str, Any]:
     """Problems and harvest. With base URLs, `model` is the name the servers know, or a teacher card's."""
     is_card = not base_urls or model in catalog.names("teachers")
@@ -57,8 +65,22 @@ def harvest_command(
         served_model=None if is_card else model,
     )
     counts = run.problems()
-    summary = run.harvest()
+    summary = run.harvest(executor)
     return {**summary.to_dict(), "problems": counts.counts, "summary": f"{counts}\n{summary}"}
+
+
+def verify_command(
+    recipe: str, out: Path, *, overrides: Sequence[str], everything: bool = False, judge: bool = False
+) -> dict[str, Any]:
+    """Verify what is in the ledger again; with `judge`, ask the recipe's judge. The teacher draws nothing."""
+    run = Run.open(recipe, out, overrides)
+    result = run.verify(everything=everything)
+    judged = run.judge() if judge else None
+    return {
+        **result.to_dict(),
+        **({} if judged is None else {"judge": judged.to_dict()}),
+        "summary": str(result),
+    }
 
 
 def curate_command(recipe: str, out: Path, *, overrides: Sequence[str]) -> dict[str, Any]:
@@ -101,11 +123,17 @@ def gate_command(
 
 
 def report_command(directory: Path) -> dict[str, Any]:
-    """report.html of a run directory."""
+    """report.html of a run directory, and the funnel from problems to traces."""
+    from distill.report.funnel import lines, read_funnel
     from distill.report.html import write_report
 
     path = write_report(directory)
-    return {"report": str(path), "summary": f"report: {path}"}
+    funnel = read_funnel(directory)
+    return {
+        "report": str(path),
+        "funnel": None if funnel is None else funnel.to_dict(),
+        "summary": f"{'' if funnel is None else lines(funnel) + chr(10)}report: {path}",
+    }
 
 
 def _tell(line: object) -> None:

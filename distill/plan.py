@@ -92,14 +92,19 @@ def sampling_plan(recipe: Recipe, teacher: TeacherCard) -> dict[str, Any]:
     """Samples, and upper bounds of completion tokens and their price."""
     problems = count_problems(recipe)
     cap = recipe.harvest.max_new_tokens or teacher.sampling.max_new_tokens
-    samples = None if problems is None else problems * recipe.harvest.samples_per_problem
-    tokens = None if samples is None else samples * cap
+    harvest = recipe.harvest
+    adaptive = harvest.adaptive
+    most = max(harvest.samples_per_problem, (adaptive.most_if_rare or 0) if adaptive else 0)
+    samples = None if problems is None else problems * most
+    traces = None if problems is None else problems * (min(most, adaptive.enough) if adaptive else most)
+    tokens = None if samples is None else min(samples * cap, harvest.budget.tokens or samples * cap)
     usd = None
     if teacher.price is not None and tokens is not None:
         usd = round(tokens / 1e6 * teacher.price.usd_per_million_output_tokens, 2)
     return {
         "problems": problems,
-        "samples": samples,
+        "max_samples": samples,
+        "max_traces": traces,
         "max_completion_tokens": tokens,
         "max_output_usd": usd,
         "teacher_weights_gib_at_2_bytes": round(teacher.total_parameters * 2 / 2**30, 2),
@@ -114,8 +119,8 @@ def training_plan(recipe: Recipe, student: StudentCard, sampling: dict[str, Any]
     by_stage = training_memory_gib(student.parameters, training, devices)
     capacity_gib = memory_gb * 1e9 / 2**30
     fitting = [stage for stage, gib in by_stage.items() if gib < capacity_gib]
-    samples = sampling["samples"]
-    tokens = None if samples is None else int(samples * training.max_length * training.num_train_epochs)
+    traces = sampling["max_traces"]
+    tokens = None if traces is None else int(traces * training.max_length * training.num_train_epochs)
     hours = None
     if tokens is not None:  # 6 N D: https://arxiv.org/abs/2001.08361, section 2.1
         flops_per_second = devices * peak_tflops * 1e12 * ASSUMED_UTILISATION

@@ -21,14 +21,15 @@ from typing import Any
 
 from distill.choices import gold_letter, read_choices, with_choices
 from distill.errors import InfrastructureError, ProblemError, did_you_mean
+from distill.recipes import Recipe
 from distill.records import Problem, stable_hash
 from distill.testcases import read_tests
 
 GYM_LICENCE = "Apache-2.0"  # reasoning-gym's own; its generated questions carry no other
-VERIFIERS_OF_ROWS = ("math", "exact", "code", "choice")
+VERIFIERS_OF_ROWS = ("math", "exact", "code", "choice", "majority")
 
 COLUMNS = ("prompt", "answer", "tests", "entry_point", "choices", "id")
-COLUMNS_OF_VERIFIER = {"code": ("tests",)}
+COLUMNS_OF_VERIFIER: dict[str, tuple[str, ...]] = {"code": ("tests",), "majority": ()}
 """What a row must have besides its prompt; others need an answer."""
 
 Row = Mapping[str, Any]
@@ -74,6 +75,19 @@ def remove_overlap(train: Sequence[Problem], held_out: Iterable[Problem]) -> tup
     for problem in train:
         (removed if normalise(question(problem)) in taken else kept).append(problem)
     return kept, removed
+
+
+def training_problems(recipe: Recipe, held_out: Sequence[Problem], name: str) -> tuple[list[Problem], int, int]:
+    """(problems to harvest, how many were removed as held out, how many as duplicates).
+
+    Raises: ProblemError where none is left, or a source is malformed.
+    """
+    loaded = load_problems(recipe.problems.sources(), base_dir=recipe.base_dir, deduplicate=False)
+    unique = distinct(loaded) if recipe.problems.deduplicate else loaded
+    kept, overlapping = remove_overlap(unique, held_out)
+    if not kept:
+        raise ProblemError(f"{name}: every training problem is also held out; use other seeds or sources.")
+    return kept, len(overlapping), len(loaded) - len(unique)
 
 
 # --- sources ---------------------------------------------------------------------------------------------------------
@@ -228,6 +242,10 @@ def _from_rows(
     if missing := [name for name in needed if not columns.get(name)]:
         raise ProblemError(f"{where}: missing {', '.join(missing)}, which verifier {spec['verifier']} needs.")
     columns = {name: column for name, column in columns.items() if column}
+    if spec["verifier"] == "majority" and "answer" in columns:
+        raise ProblemError(
+            f"{where}: answer: verifier majority has no gold answer; leave it out, or use math or exact."
+        )
     limit = _whole(spec, "limit", where, minimum=1) if spec.get("limit") is not None else None
     problems: list[Problem] = []
     for number, row in enumerate(rows):
@@ -283,6 +301,8 @@ def _means(
         choices = read_choices(row[columns["choices"]], where=where) if "choices" in columns else None
         letter = gold_letter(gold, choices, where=where)
         return (with_choices(asked, choices[0]), letter, {"choices": choices[0]}) if choices else (asked, letter, {})
+    if spec["verifier"] == "majority":
+        return asked, None, {"equivalence": "math"}
     return asked, gold, {}
 
 

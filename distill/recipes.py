@@ -13,12 +13,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from distill import catalog
 from distill.cards import Count, FileModel, Fraction, StudentCard, TeacherCard, load_student, load_teacher
 from distill.config import Strict, apply_overrides, load_yaml
 from distill.errors import did_you_mean
+from distill.records import SamplingParams
 
 Temperature = Annotated[float, Field(ge=0)]
 AtLeastZero = Annotated[float, Field(ge=0)]
@@ -41,8 +42,8 @@ class JsonlSource(Strict):
     """Problems in a JSONL file, its path relative to the recipe; `prompt` to `id` are column names.
 
     Verifier code needs `tests` (forms: distill/testcases.py) and may need `entry_point`, the function's name; choice
-    takes `choices`; all others need `answer`. `answer_after` is a marker in the answer column that the gold answer
-    follows (GSM8K: `####`).
+    takes `choices`; majority, for problems without a gold answer, takes no `answer`; all others need it.
+    `answer_after` is a marker in the answer column that the gold answer follows (GSM8K: `####`).
     """
 
     path: str
@@ -54,7 +55,7 @@ class JsonlSource(Strict):
     id: str | None = None
     domain: str
     licence: str
-    verifier: Literal["math", "exact", "code", "choice"]
+    verifier: Literal["math", "exact", "code", "choice", "majority"]
     family: str | None = None
     limit: Count | None = None
     instruction: str | None = None
@@ -81,7 +82,7 @@ class DatasetSource(Strict):
     columns: DatasetColumns
     domain: str
     licence: str
-    verifier: Literal["math", "exact", "code", "choice"]
+    verifier: Literal["math", "exact", "code", "choice", "majority"]
     family: str | None = None
     limit: Count | None = None
     instruction: str | None = None
@@ -115,16 +116,99 @@ class Problems(Strict):
         return [source.model_dump(mode="json", exclude_none=True) for source in self.train]
 
 
+class Adaptive(Strict):
+    """When sampling of a problem stops early; the arithmetic is in distill/harvest/policy.py."""
+
+    enough: Count = 1
+    """Stop when so many traces of a problem verified."""
+    hopeless_below: float = Field(default=0.1, ge=0, lt=1)
+    """Stop when the chance that any of the samples left verifies is below this; 0 never."""
+    prior: tuple[PositiveFloat, PositiveFloat] = (0.5, 0.5)
+    """Beta(a, b) prior of the pass rate."""
+    most_if_rare: Count | None = None
+    """Most samples of a problem that has some verified traces, but not enough; null is samples_per_problem."""
+
+
+class Voting(Strict):
+    """When the samples of a problem without a gold answer (verifier majority) are taken to agree."""
+
+    min_votes: Count = 4
+    min_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of the votes that the leading answer needs; it must lead alone in any case."""
+
+
+class Budget(Strict):
+    """What a harvest may spend; null is no limit."""
+
+    tokens: Count | None = None
+    usd: float | None = Field(default=None, gt=0)
+    hours: float | None = Field(default=None, gt=0)
+
+
+class Judge(Strict):
+    """A model that is asked where the verifier has no answer to rely on; off unless the recipe has this section.
+
+    With `base_url`, `model` is the name the server knows (null: its only one); without, a teacher card's name or a
+    checkpoint folder, loaded here. Its key is in the environment variable that `api_key_env` names: not the teacher's,
+    which another host must not see.
+    """
+
+    base_url: str | None = None
+    model: str | None = None
+    outcomes: list[Literal["undecided", "wrong", "no_answer", "error"]] = Field(default=["undecided"], min_length=1)
+    """The verifier's outcomes that the judge is asked about, and that its verdict then stands for."""
+    votes: Literal[1, 3] = 1
+    """Replies a verdict; of three, two must agree."""
+    max_new_tokens: Count = 512
+    temperature: Temperature = 0.0
+    check_share: float = Field(default=0.05, ge=0, le=1)
+    """Share of the samples the verifier decided that is judged too: how often they agree is reported."""
+    max_in_flight: Count = 64
+    batch_size: Count = 32
+    """For a judge that is loaded here."""
+    api_key_env: str = "DISTILL_JUDGE_API_KEY"
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Judge:
+        if self.base_url is None and self.model is None:
+            raise ValueError("names no judge; set base_url, or model to a teacher card or a checkpoint folder.")
+        if self.votes > 1 and self.temperature == 0:
+            raise ValueError(f"votes: {self.votes} at temperature 0 are {self.votes} times the same; set temperature.")
+        return self
+
+
 class Harvest(Strict):
     """How the teacher is sampled; null is what the teacher card says."""
 
     samples_per_problem: Count
+    """At most so many; without `adaptive` exactly so many."""
+    adaptive: Adaptive | None = None
+    token_ladder: list[Count] = Field(default=[])
+    """Lower token limits to try first, ascending; what they cut goes on with the next, max_new_tokens at last."""
+    budget: Budget = Field(default_factory=Budget)
+    voting: Voting = Field(default_factory=Voting)
     batch_size: Count = 128
     temperature: Temperature | None = None
     top_p: Fraction | None = None
     max_new_tokens: Count | None = None
     verify_workers: Count = 2
     verify_timeout_seconds: float = Field(default=30.0, gt=0)
+    judge: Judge | None = None
+
+    @model_validator(mode="after")
+    def _ladder_ascends(self) -> Harvest:
+        rungs = [*self.token_ladder, *([self.max_new_tokens] if self.max_new_tokens else [])]
+        if rungs != sorted(set(rungs)):
+            raise ValueError(f"token_ladder: expected ascending limits below max_new_tokens, found {rungs}.")
+        return self
+
+
+class LoopRule(Strict):
+    """A loop: so many words, so many times (`distill/engines/degeneration.py`)."""
+
+    words: Count = 20
+    times: Annotated[int, Field(ge=2)] = 20
 
 
 class Endpoint(Strict):
@@ -145,9 +229,29 @@ class Endpoint(Strict):
     """Attempts a request whose answers come broken; waiting for a busy or dead server does not count."""
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
     """Log-probabilities of this many tokens at each position are asked for."""
+    save_partial_seconds: float = Field(default=5.0, gt=0)
+    """What has come of unfinished completions goes to the ledger so often: a kill -9 loses at most so much of each."""
+    continue_partial: Literal["auto", "never"] = "auto"
+    """Go on from what is there of an unfinished completion where the probe saw that it works; never: start anew."""
+    abort_loops: LoopRule | None = Field(default_factory=LoopRule)
+    """Stop a stream that goes round in circles; null never."""
+    abort_language_mixing: Fraction | None = None
+    """Stop a stream when this share of its last 1,000 letters is in scripts that the prompt has not; null never."""
     api_key_env: str = "DISTILL_API_KEY"
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Goes into every request as it is, such as `chat_template_kwargs: {thinking: true}`."""
+
+
+class Executor(Strict):
+    """How `--executor ray` spreads a harvest over a Ray cluster (distill/harvest/ray_executor.py)."""
+
+    workers: Count | None = None
+    """null is one a node with --base-url, else as many as the cluster's CPUs and GPUs take."""
+    problems_per_task: Count | None = None
+    """Problems that a worker takes at a time; null is a quarter of its share."""
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    """null is 1 where the workers load the model and the cluster has GPUs, else 0."""
 
 
 class Lora(Strict):
@@ -237,6 +341,7 @@ class Recipe(FileModel):
     problems: Problems
     harvest: Harvest
     endpoint: Endpoint = Field(default_factory=Endpoint)
+    executor: Executor = Field(default_factory=Executor)
     curation: list[dict[str, dict[str, Any]]]
     training: Training
     evaluation: Evaluation
@@ -334,3 +439,9 @@ def _with_defaults(section: Any, defaults: dict[str, Any]) -> Any:
     if not isinstance(section, dict):
         return section
     return {**section, **{key: value for key, value in defaults.items() if section.get(key) is None}}
+
+
+def sampling_params(settings: Harvest | Evaluation) -> SamplingParams:
+    """A section's settings; a loaded recipe has them all, what it left out came from the teacher card."""
+    assert settings.temperature is not None and settings.top_p is not None and settings.max_new_tokens is not None
+    return SamplingParams(settings.temperature, settings.top_p, settings.max_new_tokens)

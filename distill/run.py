@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from distill import provenance
 from distill.cards import load_student, load_teacher
-from distill.errors import ConfigError, ProblemError
-from distill.recipes import Evaluation, Harvest, Recipe, load_recipe
+from distill.errors import ConfigError
+from distill.recipes import Recipe, load_recipe, sampling_params
 from distill.records import Problem, SamplingParams, stable_hash
 from distill.train.parallel import is_main_process, is_worker, launch, leave_processes
 from distill.train.precision import check_student
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from distill.cards import StudentCard, TeacherCard
     from distill.curate.pipeline import CurationResult
     from distill.engines.base import Engine
-    from distill.engines.endpoint import EndpointEngine
     from distill.evaluate.result import EvalResult
     from distill.gate.decide import GateVerdict
     from distill.harvest.summary import HarvestSummary
+    from distill.harvest.verify_again import VerifiedAgain
+    from distill.harvest_stage import Executor, HarvestStage
     from distill.store.ledger import Ledger
     from distill.train.sft import TrainingResult
+    from distill.verify.judge import JudgeSummary
 
 Role = Literal["base", "student", "teacher"]
 ROLES: tuple[Role, ...] = ("base", "student", "teacher")
@@ -109,20 +111,17 @@ class Run:
     @cached_property
     def train_problems(self) -> list[Problem]:
         """Problems to harvest, distinct and disjoint from the held-out ones; counts go to run.json."""
-        from distill.problems import distinct, load_problems, remove_overlap
+        from distill.problems import training_problems
 
-        loaded = load_problems(self.recipe.problems.sources(), base_dir=self.recipe.base_dir, deduplicate=False)
-        unique = distinct(loaded) if self.recipe.problems.deduplicate else loaded
-        kept, overlapping = remove_overlap(unique, self.held_out)
-        if not kept:
-            raise ProblemError(f"{self.name}: every training problem is also held out; use other seeds or sources.")
+        kept, num_overlap, num_duplicates = training_problems(self.recipe, self.held_out, self.name)
         self.file.update(
             "problems",
             train=len(kept),
             held_out=len(self.held_out),
-            removed_overlap=len(overlapping),
-            removed_duplicates=len(loaded) - len(unique),
+            removed_overlap=num_overlap,
+            removed_duplicates=num_duplicates,
             by_family=dict(Counter(problem.family for problem in kept)),
+            by_group=_groups(kept),
         )
         return kept
 
@@ -135,10 +134,11 @@ class Run:
         """The engine of a role: the teacher's endpoint where there is one, else local; the student is the run's own."""
         from distill.engines.local import LocalEngine
 
-        if role == "teacher" and self.base_urls:
-            return self.teacher_endpoint()
-        card = self.teacher_card if role == "teacher" else self.student_card
-        location = str(self.directory / "student") if role == "student" else card.model_location
+        if role == "teacher":
+            return self._harvest_stage().open_teacher(batch_size)
+        card, location = self.student_card, self.student_card.model_location
+        if role == "student":
+            location = str(self.directory / "student")
         if role == "student" and not (self.directory / "student" / "training.json").exists():
             raise ConfigError(
                 f"{location}: there is no trained student yet; run `distill train {self.name} --out {self.directory}`."
@@ -151,86 +151,54 @@ class Run:
             batch_size=batch_size,
         )
 
-    def teacher_endpoint(self) -> EndpointEngine:
-        """The teacher at `base_urls`, probed; what the probes saw goes to stderr.
+    def harvest(self, executor: Executor = "local") -> HarvestSummary:
+        """Sample the teacher on every training problem and verify what it says; in this process or on a Ray cluster."""
+        with self.file.stage("harvest"), self.open_ledger() as ledger:
+            return self._harvest_stage().run(ledger, executor)
 
-        Raises: TeacherError where reasoning would be lost, InfrastructureError where nothing answers.
+    def verify(self, *, everything: bool = False) -> VerifiedAgain:
+        """Verify what the harvest left in the ledger by today's verifiers and gold answers; draws nothing."""
+        with self.open_ledger() as ledger:
+            return self._harvest_stage().verify_again(ledger, everything=everything)
+
+    def judge(self) -> JudgeSummary:
+        """Ask the recipe's judge about what the harvest left undecided; the teacher draws nothing.
+
+        Raises: ConfigError where the recipe has no judge, or nothing is harvested; what the judge's engine raises.
         """
-        from distill.engines.endpoint import EndpointEngine
-
-        card = self.teacher_card
-        engine = EndpointEngine.open(
-            self.base_urls,
-            name=card.name,
-            served=self.served_model,
-            card_model=card.model,
-            reasoning=card.reasoning,
-            settings=self.recipe.endpoint,
-            params=sampling_params(self.recipe.harvest),
-            price=card.price,
-            question=self.train_problems[0].prompt,
-        )
-        for report in engine.probes:
-            print(report, file=sys.stderr, flush=True)
-        return engine
-
-    def harvest(self) -> HarvestSummary:
-        """Sample the teacher on every training problem and verify what it says."""
-        from distill.harvest.progress import live_progress
-        from distill.harvest.runner import harvest
-
-        settings = self.recipe.harvest
-        with self.file.stage("harvest"), self.open_ledger() as ledger, live_progress("harvest") as progress:
-            problems = self.train_problems
-            engine = self.engine("teacher", settings.batch_size)
-            rendered_by = "server" if self.base_urls else "tokenizer"
-            self.file.update("harvest", teacher_fingerprint=engine.fingerprint, rendered_by=rendered_by)
-            try:
-                summary = harvest(
-                    engine,
-                    ledger,
-                    problems,
-                    samples_per_problem=settings.samples_per_problem,
-                    params=sampling_params(self.recipe.harvest),
-                    run_seed=self.recipe.seed,
-                    verify_workers=settings.verify_workers,
-                    verify_timeout_seconds=settings.verify_timeout_seconds,
-                    progress=progress,
-                )
-            finally:
-                self._record_endpoint(engine)
-            self.file.update("harvest", **_kept_speed(summary, self.file.data["harvest"]))
+        if self.recipe.harvest.judge is None:
+            raise ConfigError(f"{self.name}: harvest.judge is not set; name a judge there (docs/verification.md).")
+        with self.open_ledger() as ledger:
+            summary = self._harvest_stage().judge(ledger)
+        assert summary is not None
         return summary
 
-    def _record_endpoint(self, engine: Engine) -> None:
-        """What the servers did goes to run.json, and a line to stderr where a request gave no sample."""
-        if not self.base_urls:
-            return
-        from distill.engines.endpoint import EndpointEngine
+    def _harvest_stage(self) -> HarvestStage:
+        from distill.harvest_stage import HarvestStage
 
-        if isinstance(engine, EndpointEngine):
-            report = engine.report()
-            self.file.update("harvest", endpoint=report)
-            if report["not_drawn"]:
-                kinds = ", ".join(f"{count} {kind}" for kind, count in report["not_drawn"].items())
-                first = report["not_drawn_first"][0]
-                print(
-                    f"harvest: requests without a sample: {kinds}; the first: problem {first['problem_id']}: "
-                    f"{first['reason']} (run.json has the others)",
-                    file=sys.stderr,
-                )
+        return HarvestStage(
+            recipe=self.recipe,
+            name=self.name,
+            directory=self.directory,
+            file=self.file,
+            teacher_card=self.teacher_card,
+            problems=self.train_problems,
+            base_urls=self.base_urls,
+            served_model=self.served_model,
+        )
 
     def curate(self) -> CurationResult:
         """Keep or drop every candidate with a reason, and write the dataset."""
         from distill.curate.card import dataset_card
-        from distill.curate.pipeline import build_steps, curate
+        from distill.curate.pipeline import build_steps, curate, verifiers_of
         from distill.curate.step import CurationContext
         from distill.store.parquet import write_dataset
 
         with self.file.stage("curate"), self.open_ledger() as ledger:
             markers = self.teacher_card.reasoning
             context = CurationContext(self.held_out, self.train_problems, markers.open_marker, markers.close_marker)
-            result = curate(self._candidates(ledger), build_steps(self.recipe.curation, context))
+            steps = build_steps(self.recipe.curation, context)
+            result = curate(self._candidates(ledger, verifiers_of(steps)), steps)
             card = dataset_card(
                 result,
                 title=f"{self.teacher_card.title}, {self.name}",
@@ -242,23 +210,19 @@ class Run:
             self.file.update("curation", **result.to_dict(), drops_by_reason=result.counts_by_reason)
         return result
 
-    def _candidates(self, ledger: Ledger) -> Iterator[dict[str, Any]]:
+    def _candidates(self, ledger: Ledger, verifiers: frozenset[str] | None) -> Iterator[dict[str, Any]]:
         from distill.curate.candidates import candidates
-        from distill.engines.local import template_renderer
-        from distill.harvest.runner import requests_for
+        from distill.harvest.judging import judge_rule
+        from distill.store.ledger import JUDGE
 
-        fingerprint = self.file.data.get("harvest", {}).get("teacher_fingerprint")
-        if fingerprint is None:
-            command = f"distill harvest {self.name} --out {self.directory}"
-            raise ConfigError(f"{self.directory}: nothing is harvested yet; run `{command}`.")
-        if self.file.data["harvest"].get("rendered_by") == "server":
-            render: Callable[[str], str] = str  # the server's template; the ledger's prompts are the messages
-        else:
-            render = template_renderer(self.teacher_card.model_location, revision=self.teacher_card.revision)
-        settings, params = self.recipe.harvest, sampling_params(self.recipe.harvest)
-        requests = requests_for(render, self.train_problems, settings.samples_per_problem, params, self.recipe.seed)
-        by_id = {problem.id: problem for problem in self.train_problems}
-        return candidates(ledger, {request.key(fingerprint): by_id[request.problem_id] for request in requests})
+        if verifiers is not None and JUDGE in verifiers and self.recipe.harvest.judge is None:
+            raise ConfigError(
+                f"{self.name}: curation.verified.verifiers names judge, but harvest.judge is not set, so none of its "
+                "verdicts can count; set harvest.judge as it was, or take judge out of the list."
+            )
+        identity = self.file.data.get("harvest", {}).get("judge", {}).get("identity")
+        asked = self._harvest_stage().asked(ledger)
+        return candidates(ledger, asked, judge=judge_rule(self.recipe.harvest.judge, identity), verifiers=verifiers)
 
     def train(self) -> TrainingResult:
         """Fine-tune the student on the dataset; under torchrun where the recipe asks for several processes."""
@@ -378,18 +342,13 @@ class ProblemCounts:
         return f"<p>{self}</p>"
 
 
-def sampling_params(settings: Harvest | Evaluation) -> SamplingParams:
-    """A section's settings; a loaded recipe has them all, what it left out came from the teacher card."""
-    assert settings.temperature is not None and settings.top_p is not None and settings.max_new_tokens is not None
-    return SamplingParams(settings.temperature, settings.top_p, settings.max_new_tokens)
-
-
-def _kept_speed(summary: HarvestSummary, before: dict[str, Any]) -> dict[str, Any]:
-    """Figures of a harvest; one that drew nothing has no speed of its own, the one that drew keeps its speed."""
-    figures = summary.to_dict()
-    if summary.samples_from_ledger == summary.samples and before.get("tokens_per_second"):
-        figures |= {name: before[name] for name in ("seconds", "tokens_per_second") if name in before}
-    return figures
+def _groups(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """Numbers of problems by source, domain and family: what a funnel starts from."""
+    counts = Counter((problem.source, problem.domain, problem.family) for problem in problems)
+    return [
+        {"source": source, "domain": domain, "family": family, "problems": count}
+        for (source, domain, family), count in sorted(counts.items())
+    ]
 
 
 def _figures(task: Any) -> dict[str, Any]:

@@ -166,7 +166,9 @@ def test_what_a_stage_is_given(stages, capsys):
     stages("harvest_command", harvest)
     arguments = ["harvest", "a/b", "--out", "o", "--base-url", "u1", "--base-url", "u2", "--set", "x=1", "--model", "m"]
     assert main(arguments) == 0
-    assert seen == [("a/b", Path("o"), {"overrides": ["x=1"], "base_urls": ["u1", "u2"], "model": "m"})]
+    assert seen == [
+        ("a/b", Path("o"), {"overrides": ["x=1"], "base_urls": ["u1", "u2"], "model": "m", "executor": "local"})
+    ]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -19,14 +19,14 @@ def test_memory_is_the_zero_papers_own_example():
 def test_counts_and_cost_by_hand():
     """22 problems x 4 samples x 1000 tokens at 2 USD a million."""
     harvest = plan(load_recipe("small/quick"))["harvest"]
-    assert (harvest["problems"], harvest["samples"]) == (22, 88)
+    assert (harvest["problems"], harvest["max_samples"]) == (22, 88)
     assert (harvest["max_completion_tokens"], harvest["max_output_usd"]) == (88_000, 0.18)
 
 
 def test_a_dataset_is_not_counted_offline():
     source = "{dataset: {name: a/b, columns: {prompt: q, answer: a}, domain: math, licence: mit, verifier: math}}"
     result = plan(load_recipe("small/quick", [f"problems.train=[{source}]"]), "8xh100")
-    assert result["harvest"]["samples"] is None
+    assert result["harvest"]["max_samples"] is None
     assert result["training"]["max_trained_tokens"] is None
 
 
@@ -53,3 +53,12 @@ def test_hardware(text, parsed):
 def test_hardware_that_is_none(text):
     with pytest.raises(ConfigError, match="--hardware"):
         parse_hardware(text)
+
+
+def test_an_adaptive_harvest_is_bounded_by_what_it_may_draw_keep_and_spend():
+    settings = ["harvest.adaptive={enough: 1, most_if_rare: 12}", "harvest.budget.tokens=1000"]
+    harvest = plan(load_recipe("small/quick", settings))["harvest"]
+    fixed = plan(load_recipe("small/quick"))["harvest"]
+    assert harvest["max_samples"] == 12 * harvest["problems"]
+    assert (harvest["max_traces"], harvest["max_completion_tokens"]) == (harvest["problems"], 1000)
+    assert fixed["max_traces"] == fixed["max_samples"]

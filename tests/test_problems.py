@@ -141,7 +141,7 @@ def test_instruction_is_in_the_prompt_and_not_in_the_question(rows_file: Path) -
     ("fields", "message"),
     [
         ({"prompt": "problm"}, r"row 0: column: unknown 'problm'; did you mean 'problem'"),
-        ({"verifier": "gym"}, "verifier: unknown 'gym'; known: math, exact, code, choice"),
+        ({"verifier": "gym"}, "verifier: unknown 'gym'; known: math, exact, code, choice, majority"),
         ({"promt": "x"}, "did you mean 'prompt'"),
         ({"licence": None}, "missing licence"),
         ({"limit": 0}, "limit: expected a whole number of at least 1"),
@@ -151,6 +151,13 @@ def test_instruction_is_in_the_prompt_and_not_in_the_question(rows_file: Path) -
 def test_wrong_jsonl_source(fields: dict[str, Any], message: str, rows_file: Path) -> None:
     with pytest.raises(ProblemError, match=message):
         load_problems([jsonl(rows_file, **fields)], base_dir=rows_file.parent)
+
+
+def test_problems_without_gold_are_decided_by_majority(rows_file: Path) -> None:
+    problem = load_problems([jsonl(rows_file, verifier="majority", answer=None)])[0]
+    assert (problem.verifier, problem.answer, problem.meta) == ("majority", None, {"equivalence": "math"})
+    with pytest.raises(ProblemError, match="verifier majority has no gold answer; leave it out"):
+        load_problems([jsonl(rows_file, verifier="majority")])
 
 
 def test_answer_after_a_marker(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import distill
 from distill.errors import CatalogError, ConfigError, ProblemError, TraceError
 from distill.harvest.summary import HarvestSummary
-from distill.run import ROLES, Run, _kept_speed, sampling_params
+from distill.harvest_stage import kept_speed
+from distill.run import ROLES, Run, sampling_params
 
 ONE_SOURCE = "problems.train=[{gym: {family: gcd, size: 30, seed: 7, config: {min_value: 10, max_value: 99}}}]"
 HELD_OUT = ONE_SOURCE.replace("seed: 7", "seed: 20260001")
@@ -105,11 +106,13 @@ def test_places_that_are_no_folder(tmp_path):
 
 def test_a_harvest_that_drew_nothing_keeps_the_speed_of_the_one_that_did():
     def summary(known: int, speed: float) -> HarvestSummary:
-        return HarvestSummary("t", "f", 4, 1, 4, known, 40, 2, {}, {}, {}, seconds=1.0, tokens_per_second=speed)
+        return HarvestSummary(
+            "t", "f", 4, 4, 2, {}, None, 1, 4, known, 40, None, 2, {}, {}, {}, seconds=1.0, tokens_per_second=speed
+        )
 
-    first = _kept_speed(summary(0, 40.0), {})
+    first = kept_speed(summary(0, 40.0), {})
     assert (first["seconds"], first["tokens_per_second"]) == (1.0, 40.0)
     before = {"seconds": 9.0, "tokens_per_second": 7.0}
-    assert _kept_speed(summary(4, 0.0), before)["tokens_per_second"] == 7.0
-    assert _kept_speed(summary(4, 0.0), before)["seconds"] == 9.0
-    assert _kept_speed(summary(2, 5.0), before)["tokens_per_second"] == 5.0
+    assert kept_speed(summary(4, 0.0), before)["tokens_per_second"] == 7.0
+    assert kept_speed(summary(4, 0.0), before)["seconds"] == 9.0
+    assert kept_speed(summary(2, 5.0), before)["tokens_per_second"] == 5.0

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from distill.curate.funnel import FunnelCounter, table_rows
 from distill.curate.pipeline import CurationResult
 from distill.curate.step import Row
 from distill.store.parquet import DATA_FILES, TRACE_COLUMNS
@@ -33,6 +34,7 @@ def dataset_card(
         f"# Reasoning traces: {title}",
         _summary(result),
         f"Made by `{command}`." if command else "",
+        "## Funnel\n\n" + _funnel(result),
         "## Traces by family\n\n" + _families(result),
         "## Teacher\n\n" + _teachers(result, teacher_licence),
         "## Licences of the problems\n\n" + _licences(result.kept),
@@ -67,6 +69,16 @@ def _summary(result: CurationResult) -> str:
     return (
         f"{len(result.kept)} traces of {problems} problems, {tokens} completion tokens by the teacher's tokenizer, "
         f"kept out of {seen} samples{share}. Every dropped sample is in `drops.parquet` with its reason."
+    )
+
+
+def _funnel(result: CurationResult) -> str:
+    """From problems to traces; by source and domain it is in the report."""
+    funnel = FunnelCounter().add_all(result.kept).add_all(result.drops).funnel()
+    heads, *rows = table_rows(funnel.total)
+    return (
+        f"{_table(heads, rows)}\n\nTokens are the teacher's, of all samples, by what is left at the step. Intervals "
+        "(Wilson) count samples of one problem as independent. Problems that were never sampled are not counted."
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 
 from distill.curate import steps as steps_package
 from distill.curate.step import CurationContext, Row, Step
+from distill.curate.steps.verified import Verified
 from distill.errors import ConfigError, did_you_mean
 
 
@@ -53,6 +54,12 @@ def build_steps(
     """
     context = context or CurationContext()
     return [_build(entry, f"curation[{position}]", context) for position, entry in enumerate(spec)]
+
+
+def verifiers_of(steps: Sequence[Step]) -> frozenset[str] | None:
+    """Whose verdicts the recipe's `verified` step takes; None: anyone's."""
+    named = [step.verifiers for step in steps if isinstance(step, Verified) and step.verifiers is not None]
+    return frozenset.intersection(*named) if named else None
 
 
 def curate(rows: Iterable[Row], steps: Sequence[Step]) -> CurationResult:

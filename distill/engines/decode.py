@@ -197,20 +197,27 @@ def new_row(request: SampleRequest, prompt_ids: list[int]) -> Row:
 
 
 @torch.inference_mode()
-def decode(batch: Batch, waiting: Iterable[tuple[SampleRequest, list[int]]], batch_size: int) -> Iterator[Row]:
-    """Draw every waiting request, at most `batch_size` at a time; yields rows as they finish."""
+def decode(
+    batch: Batch, waiting: Iterable[tuple[SampleRequest, list[int]] | None], batch_size: int
+) -> Iterator[Row | None]:
+    """Draw every waiting request, at most `batch_size` at a time; yields rows as they finish.
+
+    None among `waiting` says that more may come later; None is yielded while there is nothing else to do.
+    """
     with latents_expanded_once(batch.model, RoomyLayer) as batch.new_cache:
         queue = iter(waiting)
         exhausted = False
         while True:
             room = batch_size - len(batch.rows)
             if not exhausted and (room * 4 >= batch_size or not batch.rows):
-                arrivals = [new_row(request, ids) for request, ids in _take(queue, room)]
-                exhausted = len(arrivals) < room
-                if arrivals:
-                    batch.admit(arrivals)
+                taken, exhausted = _take(queue, room)
+                if taken:
+                    batch.admit([new_row(request, ids) for request, ids in taken])
             if not batch.rows:
-                return
+                if exhausted:
+                    return
+                yield None
+                continue
             batch.step()
             finished = [row for row in batch.rows if row.finish_reason is not None]
             yield from (row for row in finished if not row.is_handed_out)
@@ -220,9 +227,17 @@ def decode(batch: Batch, waiting: Iterable[tuple[SampleRequest, list[int]]], bat
                 batch.release()
 
 
-def _take(queue: Iterator[Any], count: int) -> Iterator[Any]:
-    for _ in range(count):
+def _take(
+    queue: Iterator[tuple[SampleRequest, list[int]] | None], count: int
+) -> tuple[list[tuple[SampleRequest, list[int]]], bool]:
+    """At most `count` entries, up to the first None; and whether the queue has ended."""
+    taken: list[tuple[SampleRequest, list[int]]] = []
+    while len(taken) < count:
         try:
-            yield next(queue)
+            entry = next(queue)
         except StopIteration:
-            return
+            return taken, True
+        if entry is None:
+            break
+        taken.append(entry)
+    return taken, False

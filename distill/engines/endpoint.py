@@ -8,32 +8,40 @@ name and `extra_body`, not of the address: a run goes on at another port. Thousa
 a thread of their own, so that a slow consumer (verifying, committing) stalls none of them; requests are taken from the
 iterable in the consumer's thread, a few ahead of the free slots. Every request gives a sample, or is recorded in
 `report()` with its reason; requests whose answers stay broken end the run with exit code 6 after all others are done.
-Not covered: persisting half a trace; noticing that a server changed its weights under the same name.
+What came of unfinished completions is yielded in pieces, and a request with a prefix goes on from there.
+Not covered: noticing that a server changed its weights under the same name.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any
 
 from distill.cards import ReasoningFormat, TokenPrice
+from distill.engines.base import Drawing, sample_of
+from distill.engines.endpoint_continue import Continuation
 from distill.engines.endpoint_dialect import RESERVED, Dialect
-from distill.engines.endpoint_drive import Drawn, Driver, NotDrawn
+from distill.engines.endpoint_drive import Driver, NotDrawn, Outcome
 from distill.engines.endpoint_http import EndpointClient, normal_url
 from distill.engines.endpoint_probe import QUESTION, ProbeReport, probe, served_model
-from distill.engines.endpoint_stream import thought_and_answer
+from distill.engines.endpoint_probe_prefix import describe, probe_prefix
+from distill.engines.endpoint_stream import position_in_text, thought_and_answer
+from distill.engines.endpoint_trace import Drawn
+from distill.engines.figures import EngineFigures
 from distill.errors import ConfigError, InfrastructureError, TeacherError
 from distill.recipes import Endpoint
-from distill.records import Sample, SampleRequest, SamplingParams, stable_hash
+from distill.records import Sample, SampleRequest, SamplingParams, TracePiece, Unanswered, stable_hash
 
 PAUSE_SECONDS = 0.25
 """Nothing finished for so long: the consumer is told, so that it commits what it holds."""
+STARVED_SECONDS = 0.03
+"""The same while slots are free and the iterable had nothing to ask for: it is asked again afterwards."""
 ROOM_FOR_PROMPT = 16
-Logprobs = Callable[[str, Sequence[dict[str, Any]]], None]
 
 
 class EndpointEngine:
@@ -43,19 +51,18 @@ class EndpointEngine:
         self,
         probes: Sequence[ProbeReport],
         dialect: Dialect,
+        continuation: Continuation,
         settings: Endpoint,
         *,
         name: str,
-        reasoning: ReasoningFormat,
         price: TokenPrice | None = None,
-        on_logprobs: Logprobs | None = None,
     ):
         self.model, self.probes = name, tuple(probes)
+        self.can_continue = continuation.works
         self.fingerprint = stable_hash("endpoint", dialect.model, settings.extra_body, length=16)
-        self._dialect, self._settings = dialect, settings
-        self._reasoning, self._price, self._on_logprobs = reasoning, price, on_logprobs
-        self._field_expected = any(p.reasoning in ("reasoning", "reasoning_content") for p in probes)
+        self._dialect, self._continuation, self._settings, self._price = dialect, continuation, settings, price
         self._not_drawn: list[NotDrawn] = []
+        self._rest: list[Sample | TracePiece] = []
         self._last_driver: Driver | None = None
 
     @classmethod
@@ -83,8 +90,8 @@ class EndpointEngine:
             raise ConfigError(f"endpoint.extra_body: {', '.join(clash)}: distill sets this itself; remove it.")
         drawn_as = params or SamplingParams(0.6, 0.95, 1024)
         probing = _probe_all(urls, served, card_model, settings, drawn_as, reasoning, require_reasoning, question)
-        reports, dialect = asyncio.run(probing)
-        engine = cls(reports, dialect, settings, name=name or dialect.model, reasoning=reasoning, price=price)
+        reports, dialect, continuation = asyncio.run(probing)
+        engine = cls(reports, dialect, continuation, settings, name=name or dialect.model, price=price)
         if params is not None:
             engine._check_context(params)
         return engine
@@ -98,37 +105,93 @@ class EndpointEngine:
         """The message itself: the server renders it."""
         return user_message
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Iterator[Sample | None]:
-        """Samples as they finish; None where nothing finished for a moment.
+    def sample(self, requests: Iterable[SampleRequest | None]) -> Iterator[Drawing]:
+        """Samples as they finish, pieces of unfinished ones; None where nothing finished for a moment.
 
         Raises: InfrastructureError when the run cannot go on, and at the end for requests that stayed unanswered.
         """
         failed_before = len(self._not_drawn)
-        waiting, unfinished, is_quiet = iter(requests), 0, True
-        with Driver([p.url for p in self.probes], self._dialect, self._settings) as driver:
-            self._last_driver = driver
-            while True:
-                while unfinished < driver.room and (request := next(waiting, None)) is not None:
+        with self._driver() as driver:
+            try:
+                yield from self._outcomes(driver, iter(requests))
+            except GeneratorExit:
+                self._rest += self._left(driver)
+                raise
+            except BaseException:
+                yield from self._left(driver)
+                raise
+        self._raise_for_broken(self._not_drawn[failed_before:])
+
+    def rest(self) -> list[Sample | TracePiece]:
+        """What came before `sample` was left early; empty from then on."""
+        rest, self._rest = self._rest, []
+        return rest
+
+    def _outcomes(self, driver: Driver, requests: Iterator[SampleRequest | None]) -> Iterator[Drawing]:
+        unfinished, is_quiet, is_exhausted = 0, True, False
+        while True:
+            is_starved = False
+            while unfinished < driver.room and not is_exhausted and not is_starved:
+                try:
+                    request = next(requests)
+                except StopIteration:
+                    is_exhausted = True
+                    break
+                if request is None:
+                    is_starved = True
+                else:
                     driver.submit(request)
                     unfinished += 1
-                if not unfinished:
-                    break
-                try:
-                    outcome = driver.outcomes.get(timeout=PAUSE_SECONDS)
-                except queue.Empty:
-                    if not is_quiet:
-                        yield None
-                    is_quiet = True
-                    continue
-                if isinstance(outcome, BaseException):
-                    raise outcome
-                unfinished -= 1
-                if isinstance(outcome, NotDrawn):
-                    self._not_drawn.append(outcome)
-                    continue
-                is_quiet = False
-                yield self._sample_of(outcome, driver.without_key)
-        self._raise_for_broken(self._not_drawn[failed_before:])
+            if not unfinished and is_exhausted:
+                return
+            try:
+                outcome = driver.outcomes.get(timeout=STARVED_SECONDS if is_starved else PAUSE_SECONDS)
+            except queue.Empty:
+                if is_starved or not is_quiet:
+                    yield None
+                is_quiet = True
+                continue
+            unfinished -= not isinstance(outcome, list)
+            is_quiet = False
+            yield from self._items(outcome, driver)
+
+    def _items(self, outcome: Outcome, driver: Driver) -> Iterator[Sample | TracePiece | Unanswered]:
+        """What an outcome means to the consumer. Raises: what ends the run."""
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if isinstance(outcome, NotDrawn):
+            self._not_drawn.append(outcome)
+            yield outcome.unanswered(self.fingerprint)
+        elif isinstance(outcome, list):
+            yield from (_without_key(piece, driver.without_key) for piece in outcome)
+        else:
+            yield self._sample_of(outcome, driver.without_key)
+
+    def _left(self, driver: Driver) -> list[Sample | TracePiece]:
+        """Stop, and take what had come."""
+        driver.stop()
+        left: list[Sample | TracePiece] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                outcome = driver.outcomes.get_nowait()
+                if not isinstance(outcome, BaseException):
+                    left += [item for item in self._items(outcome, driver) if not isinstance(item, Unanswered)]
+        return left
+
+    def _driver(self) -> Driver:
+        self._last_driver = Driver(
+            [p.url for p in self.probes],
+            self._dialect,
+            self._continuation,
+            self._settings,
+            self.fingerprint,
+            tokens_per_piece=max(p.tokens_per_piece for p in self.probes),
+        )
+        return self._last_driver
+
+    def live(self) -> EngineFigures | None:
+        """Slots and failures at this moment; None while nothing is drawn."""
+        return self._last_driver.live() if self._last_driver else None
 
     def report(self) -> dict[str, Any]:
         """Probes, failures by kind, requests that gave no sample (the first 100), occupancy; JSON-clean."""
@@ -147,31 +210,24 @@ class EndpointEngine:
         """Nothing is held between calls of `sample`."""
 
     def _sample_of(self, drawn: Drawn, without_key: Callable[[str], str]) -> Sample:
-        request, completion = drawn.request, drawn.completion
-        text, reasoning, answer = thought_and_answer(completion, self._reasoning, field_expected=self._field_expected)
-        prompt_tokens = completion.prompt_tokens or 0
-        num_tokens = completion.num_pieces if completion.completion_tokens is None else completion.completion_tokens
-        key = request.key(self.fingerprint)
-        if self._on_logprobs is not None and completion.logprobs:
-            self._on_logprobs(key, completion.logprobs)
-        return Sample(
-            key=key,
-            model=self.model,
-            model_fingerprint=self.fingerprint,
-            problem_id=request.problem_id,
-            prompt_hash=request.prompt_hash,
-            index=request.index,
-            seed=request.seed,
-            params=request.params.to_dict(),
+        completion, continuation = drawn.completion, self._continuation
+        text, reasoning, answer = thought_and_answer(
+            completion, continuation.reasoning, field_expected=continuation.splits_reasoning
+        )
+        return sample_of(
+            self,
+            drawn.request,
             text=without_key(text),
             reasoning=None if reasoning is None else without_key(reasoning),
             answer=None if answer is None else without_key(answer),
-            prompt_tokens=prompt_tokens,
-            completion_tokens=num_tokens,
+            prompt_tokens=completion.prompt_tokens or 0,
+            completion_tokens=drawn.num_tokens,
             finish_reason=completion.finish_reason,
-            seconds=round(drawn.seconds, 3),
-            cost_usd=self._cost(prompt_tokens, num_tokens),
-            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            seconds=drawn.seconds,
+            cost_usd=self._cost(drawn.prompt_tokens_paid, drawn.num_tokens),
+            splices=tuple(position_in_text(each, completion, continuation.reasoning) for each in drawn.splices),
+            note=completion.note,
+            logprobs=completion.logprobs,
         )
 
     def _cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
@@ -209,10 +265,11 @@ async def _probe_all(
     reasoning: ReasoningFormat,
     require_reasoning: bool,
     question: str,
-) -> tuple[list[ProbeReport], Dialect]:
-    """All reports, and one dialect that every replica takes."""
+) -> tuple[list[ProbeReport], Dialect, Continuation]:
+    """All reports, one dialect that every replica takes, and how all of them go on from a completion."""
     reports: list[ProbeReport] = []
     dialect: Dialect | None = None
+    continuation: Continuation | None = None
     async with EndpointClient(settings, max_connections=len(urls)) as client:
         for url in urls:
             name, context = await served_model(client, url, served or (dialect.model if dialect else None), card_model)
@@ -227,6 +284,14 @@ async def _probe_all(
                 context_tokens=context,
                 require_reasoning=require_reasoning,
             )
-            reports.append(report)
-    assert dialect is not None, "at least one --base-url"
-    return reports, dialect
+            continuation = await probe_prefix(
+                client, report, dialect, settings, params, reasoning, question, continuation
+            )
+            reports.append(replace(report, continues=describe(continuation, settings)))
+    assert dialect is not None and continuation is not None, "at least one --base-url"
+    return reports, dialect, continuation
+
+
+def _without_key(piece: TracePiece, without_key: Callable[[str], str]) -> TracePiece:
+    """A key that a server repeats must not reach the disk; one that is cut in two by pieces is not seen."""
+    return replace(piece, reasoning=without_key(piece.reasoning), content=without_key(piece.content))

@@ -1,6 +1,6 @@
 """How requests to one server are worded: servers differ in what they take.
 
-    dialect = Dialect("deepseek-r1"); body = dialect.body(prompt, params, seed, settings)
+    dialect = Dialect("deepseek-r1"); call = dialect.call(base_url, prompt, params, seed, settings)
     dialect = dialect.without(failure) or dialect
 
 The probe finds the dialect; every request then speaks it.
@@ -12,11 +12,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from distill.engines.endpoint_retry import EndpointFailure
+from distill.engines.endpoint_stream import Channel
 from distill.recipes import Endpoint
 from distill.records import SamplingParams
 
 RESERVED = ("model", "messages", "stream", "seed", "n", "max_tokens", "max_completion_tokens", "temperature", "top_p")
 """Fields that `extra_body` may not set: they are in every sample's key, or decide what comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request as it goes out, and where the text of its answer belongs."""
+
+    url: str
+    body: dict[str, Any]
+    channel: Channel = "as_sent"
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,10 @@ class Dialect:
     takes_seed: bool = True
     takes_stream_options: bool = True
     takes_logprobs: bool = True
+
+    def call(self, base_url: str, prompt: str, params: SamplingParams, seed: int, settings: Endpoint) -> Call:
+        """The whole of a request for one completion from its start."""
+        return Call(f"{base_url}/chat/completions", self.body(prompt, params, seed, settings))
 
     def body(self, prompt: str, params: SamplingParams, seed: int, settings: Endpoint) -> dict[str, Any]:
         """A streamed chat request for one completion."""

@@ -1,12 +1,13 @@
 """One request to one OpenAI-compatible server, over aiohttp: bodies, headers, time limits, and the key.
 
     async with EndpointClient(settings, max_connections=512) as client:
-        completion = await client.complete(base_url, body, on_accepted=lambda: ...)
+        completion = await client.complete(call, stream, on_accepted=lambda: ...)
 
 Time limits follow progress: a stream may take hours, as long as text keeps coming (`idle_seconds`; before the first
 piece `first_token_seconds`, because servers queue). Keep-alive comments are not progress. The API key is read from the
 environment variable that the settings name, goes into one header, and is blotted out of everything a server says back.
 aiohttp and not httpx: it was measured at 2.9 times the requests per second in this use, and needs less of a core.
+A stream that degenerates is given up, and its connection closed, so that the server stops decoding.
 Not covered: retries (`endpoint.py`), proxies and ~/.netrc (not read: a key must not go where it was not sent).
 """
 
@@ -16,12 +17,14 @@ import asyncio
 import os
 import resource
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from distill.engines.endpoint_dialect import Call
 from distill.engines.endpoint_retry import EndpointFailure, of_status
 from distill.engines.endpoint_stream import Completion, StreamedCompletion
 from distill.errors import ConfigError
@@ -32,6 +35,14 @@ QUICK_SECONDS = 30.0  # for /models
 MOST_ERROR_BYTES = 65536
 MOST_CHARACTERS_SHOWN = 300
 SHORTEST_KEY_BLOTTED = 8  # "EMPTY" and "none" are what people write where a server wants any key
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """What /tokenize gives; `strings` is empty where they were not asked for."""
+
+    tokens: list[int]
+    strings: list[str]
 
 
 class EndpointClient:
@@ -60,17 +71,20 @@ class EndpointClient:
             await self._session.close()
 
     async def complete(
-        self, base_url: str, body: dict[str, Any], on_accepted: Callable[[], None] = lambda: None
+        self, call: Call, stream: StreamedCompletion | None = None, on_accepted: Callable[[], None] = lambda: None
     ) -> Completion:
-        """Send a chat request and read it to the end. Raises: EndpointFailure, and nothing else."""
+        """Send a request and read its answer to the end. Raises: EndpointFailure, and nothing else.
+
+        `stream` is where the text goes: what came before a failure is in it.
+        """
         assert self._session is not None, "the client is used inside its context"
+        stream = stream or StreamedCompletion(call.channel)
         try:
             async with asyncio.timeout(self._settings.first_token_seconds) as limit:
-                url = f"{base_url}/chat/completions"
-                async with self._session.post(url, json=body, allow_redirects=False) as response:
+                async with self._session.post(call.url, json=call.body, allow_redirects=False) as response:
                     await self._check(response)
                     on_accepted()
-                    return await self._read(response, limit)
+                    return await self._read(response, stream, limit)
         except EndpointFailure as failure:
             raise self._blotted(failure) from None
         except TimeoutError:
@@ -78,40 +92,64 @@ class EndpointClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._blotted(_of_transport(error)) from None
 
+    async def tokenize(self, base_url: str, body: dict[str, Any]) -> Tokenized:
+        """What vLLM's `/tokenize`, beside `/v1`, makes of a chat or a text. Raises: EndpointFailure."""
+        try:
+            data = await self._quick("POST", f"{base_url.removesuffix('/v1')}/tokenize", body)
+        except EndpointFailure as failure:
+            if failure.kind == "not_found":  # the run need not end for it
+                raise EndpointFailure("rejected", failure.detail, status=failure.status) from None
+            raise
+        if not isinstance(data, dict) or not isinstance(data.get("tokens"), list):
+            raise EndpointFailure("rejected", "/tokenize gave no tokens")
+        return Tokenized(data["tokens"], [str(each) for each in data.get("token_strs") or []])
+
     async def models(self, base_url: str) -> list[dict[str, Any]]:
         """What `GET /models` lists; [] where a server has no such page. Raises: EndpointFailure."""
+        try:
+            data = await self._quick("GET", f"{base_url}/models")
+        except EndpointFailure as failure:
+            if failure.status in (404, 405):
+                return []
+            raise
+        listed = data.get("data") if isinstance(data, dict) else None
+        return [entry for entry in listed or [] if isinstance(entry, dict)]
+
+    async def _quick(self, method: str, url: str, body: dict[str, Any] | None = None) -> Any:
+        """The JSON of a page that costs nothing. Raises: EndpointFailure."""
         assert self._session is not None, "the client is used inside its context"
+        page = urlsplit(url).path
         try:
             async with asyncio.timeout(QUICK_SECONDS):
-                async with self._session.get(f"{base_url}/models", allow_redirects=False) as response:
-                    if response.status in (404, 405):
-                        return []
+                async with self._session.request(method, url, json=body, allow_redirects=False) as response:
                     await self._check(response)
-                    data = await response.json(content_type=None)
+                    return await response.json(content_type=None)
         except EndpointFailure as failure:
             raise self._blotted(failure) from None
         except TimeoutError:
-            raise EndpointFailure("unreachable", f"/models gave no answer in {QUICK_SECONDS:.0f} s") from None
+            raise EndpointFailure("unreachable", f"{page} gave no answer in {QUICK_SECONDS:.0f} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise self._blotted(_of_transport(error)) from None
         except ValueError:
-            raise EndpointFailure("malformed", "/models is not JSON") from None
-        listed = data.get("data") if isinstance(data, dict) else None
-        return [entry for entry in listed or [] if isinstance(entry, dict)]
+            raise EndpointFailure("malformed", f"{page} is not JSON") from None
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         if response.status != 200:
             body = (await response.content.read(MOST_ERROR_BYTES)).decode("utf-8", "replace")
             raise of_status(response.status, body, response.headers)
 
-    async def _read(self, response: aiohttp.ClientResponse, limit: asyncio.Timeout) -> Completion:
-        stream = StreamedCompletion()
+    async def _read(
+        self, response: aiohttp.ClientResponse, stream: StreamedCompletion, limit: asyncio.Timeout
+    ) -> Completion:
         if response.content_type == "application/json":  # the server does not stream
             stream.feed_whole(await response.read())
             return stream.finish()
         pieces, loop = 0, asyncio.get_running_loop()
         async for chunk in response.content.iter_any():
             stream.feed(chunk)
+            if stream.degenerate is not None:
+                response.close()
+                return stream.aborted()
             if stream.num_pieces > pieces:
                 pieces = stream.num_pieces
                 limit.reschedule(loop.time() + self._settings.idle_seconds)

@@ -9,7 +9,7 @@ that is supported; `/models` shows the context length. Settings that a server re
 `stream_options`) or renamed (`max_completion_tokens`). It refuses where reasoning would be lost: none came, tokens were
 counted that never came, or nothing marks where the thought ends, in three samples of three. A harvest asks one of its
 own problems, since a small model may think of nothing else.
-Not covered: whether the server has the weights that its name says.
+Not covered: whether the server goes on from a prefix (`endpoint_probe_prefix.py`), and has the weights its name says.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from distill.cards import ReasoningFormat
-from distill.engines.endpoint_dialect import Dialect
+from distill.engines.endpoint_dialect import Call, Dialect
 from distill.engines.endpoint_http import EndpointClient
 from distill.engines.endpoint_retry import EndpointFailure
-from distill.engines.endpoint_stream import Completion, thought_and_answer
+from distill.engines.endpoint_stream import REASONING_FIELDS, Completion, thought_and_answer
 from distill.errors import InfrastructureError, TeacherError
 from distill.recipes import Endpoint
 from distill.records import SamplingParams
@@ -50,6 +50,13 @@ class ProbeReport:
     context_tokens: int | None
     system_fingerprint: str | None
     completion_tokens: int
+    tokens_per_piece: float = 1.0
+    continues: str = "not asked"  # in which cases, and in which form (`endpoint_continue.py`)
+
+    @property
+    def splits_reasoning(self) -> bool:
+        """Whether the thought comes in a field of its own."""
+        return self.reasoning in REASONING_FIELDS
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,7 +66,8 @@ class ProbeReport:
         return (
             f"probe {self.url}: model {self.model}, reasoning: {self.reasoning or 'none came'}, "
             f"closed {said[self.closed]}, usage {said[self.usage]}, seed honoured {said[self.seed_honoured]}, "
-            f"n {said[self.n]}, logprobs {said[self.logprobs]}, context {self.context_tokens or 'cannot tell'}"
+            f"n {said[self.n]}, logprobs {said[self.logprobs]}, context {self.context_tokens or 'cannot tell'}, "
+            f"continues: {self.continues}"
         )
 
 
@@ -103,9 +111,9 @@ async def probe(
             raise TeacherError(f"{url}: reasoning would be lost: {lost}")
         seed += 1  # a model may skip its thought, or fail to close it, once
         first, dialect = await _first(client, url, dialect, asked, short, question, seed)
-    again = await _try(client, url, dialect.body(question, short, seed, asked)) if dialect.takes_seed else None
+    again = await _try(client, dialect.call(url, question, short, seed, asked)) if dialect.takes_seed else None
     is_same = None if again is None else _texts(first) == _texts(again)
-    tiny = dialect.body(question, replace(params, max_new_tokens=min(8, longest)), seed, settings)
+    tiny = dialect.call(url, question, replace(params, max_new_tokens=min(8, longest)), seed, settings)
     report = ProbeReport(
         url=url,
         model=dialect.model,
@@ -113,11 +121,12 @@ async def probe(
         closed=_closed(first, reasoning),
         usage=first.completion_tokens is not None,
         seed_honoured=is_same if dialect.takes_seed else False,
-        n=await _takes_two(client, url, tiny),
+        n=await _takes_two(client, tiny),
         logprobs=bool(first.logprobs),
         context_tokens=context_tokens,
         system_fingerprint=first.system_fingerprint,
         completion_tokens=first.completion_tokens or first.num_pieces,
+        tokens_per_piece=max(1.0, (first.completion_tokens or 0) / max(1, first.num_pieces)),
     )
     return report, dialect
 
@@ -135,7 +144,7 @@ async def _first(
     tries = settings.max_attempts
     while True:
         try:
-            return await client.complete(url, dialect.body(question, params, seed, settings)), dialect
+            return await client.complete(dialect.call(url, question, params, seed, settings)), dialect
         except EndpointFailure as failure:
             if (simpler := dialect.without(failure)) is not None:
                 dialect = simpler
@@ -146,17 +155,17 @@ async def _first(
             await asyncio.sleep(min(failure.retry_after or 0.2, 5.0))
 
 
-async def _try(client: EndpointClient, url: str, body: dict[str, Any]) -> Completion | None:
+async def _try(client: EndpointClient, call: Call) -> Completion | None:
     try:
-        return await client.complete(url, body)
+        return await client.complete(call)
     except EndpointFailure:
         return None
 
 
-async def _takes_two(client: EndpointClient, url: str, body: dict[str, Any]) -> bool | None:
+async def _takes_two(client: EndpointClient, call: Call) -> bool | None:
     """Whether two choices come when two are asked for; distill itself asks for one, each has its own seed."""
     try:
-        await client.complete(url, {**body, "n": 2})
+        await client.complete(replace(call, body={**call.body, "n": 2}))
     except EndpointFailure as failure:
         return {"wrong_n": True, "rejected": False}.get(failure.kind)
     return False

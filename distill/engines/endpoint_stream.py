@@ -2,12 +2,14 @@
 
     stream = StreamedCompletion()
     for chunk in chunks: stream.feed(chunk)
+    reasoning, content, num_pieces = stream.take()      # what is new since the last time
     completion = stream.finish()
 
 Understood: `reasoning` (vLLM, OpenRouter) and `reasoning_content` (SGLang, DeepSeek, llama.cpp, older vLLM), the same
 text sent under both names, usage in the last or any event, comments and keep-alives, errors sent as events, a whole
-completion in one JSON body from servers that do not stream. Reasoning inside the text is left in `content`:
-`thought_and_answer` takes it apart with the card's markers.
+completion in one JSON body from servers that do not stream, and the raw text of `/v1/completions`. Reasoning inside
+the text is left in `content`: `thought_and_answer` takes it apart with the card's markers. A stream that degenerates
+says so in `degenerate`. Pieces are joined every `PIECES_A_BLOCK`: a list of a long trace's tokens takes megabytes.
 Not covered: tool calls, several choices (each sample has its own seed, so one choice is asked for).
 """
 
@@ -15,9 +17,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from distill.cards import ReasoningFormat
+from distill.engines.degeneration import Watch
 from distill.engines.endpoint_retry import EndpointFailure, of_error_event
 from distill.engines.reasoning import split_reasoning
 from distill.records import FinishReason
@@ -27,6 +30,10 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop",
     "length": "length", "max_tokens": "length", "model_length": "length",
 }  # fmt: skip
+
+PIECES_A_BLOCK = 64
+Channel = Literal["as_sent", "content", "split"]
+"""Where text goes: as the server says; to `content`, all of it; to `reasoning` until the close marker comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +50,21 @@ class Completion:
     num_pieces: int  # events with text: nearly the number of tokens where the server does not count
     logprobs: tuple[dict[str, Any], ...]  # as the server sent them: token, logprob, top_logprobs
     system_fingerprint: str | None
+    note: str | None = None  # why it was aborted
 
 
 class StreamedCompletion:
     """Grows with every chunk. Raises: EndpointFailure (malformed, truncated, wrong_n, what an error event says)."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel: Channel = "as_sent", *, close_marker: str = "", watch: Watch | None = None) -> None:
         self.num_pieces = 0
+        self.degenerate: str | None = None
         self._rest = b""
-        self._content: list[str] = []
-        self._reasoning: list[str] = []
+        self._reasoning, self._content = _Text(), _Text()
         self._reasoning_field: str | None = None
+        self._channel, self._close_marker, self._watch = channel, close_marker, watch
+        self._held = ""  # may be the beginning of the close marker
+        self._num_taken = 0
         self._finish: str | None = None
         self._usage: dict[str, Any] = {}
         self._logprobs: list[dict[str, Any]] = []
@@ -71,6 +82,23 @@ class StreamedCompletion:
         """Take a completion that came as one JSON body."""
         self._event(_parse(body))
         self._saw_end = True
+
+    def take(self) -> tuple[str, str, int]:
+        """Reasoning, content and number of pieces that came since the last call."""
+        self._settle()
+        num_new, self._num_taken = self.num_pieces - self._num_taken, self.num_pieces
+        return self._reasoning.take(), self._content.take(), num_new
+
+    def so_far(self) -> tuple[str, str]:
+        """Reasoning and content, unfinished; without what may be half a close marker."""
+        return self._reasoning.whole(), self._content.whole()
+
+    def aborted(self) -> Completion:
+        """The completion as far as it came, of a stream that is given up because it degenerated."""
+        return self._completion("aborted", self.degenerate)
+
+    def logprobs(self) -> tuple[dict[str, Any], ...]:
+        return tuple(self._logprobs)
 
     def finish(self) -> Completion:
         """The completion, once the stream has ended."""
@@ -90,18 +118,24 @@ class StreamedCompletion:
             raise EndpointFailure("content_filter", "the server withheld the completion")
         if self._finish not in FINISH_REASONS:  # abort, error, insufficient_system_resource, tool_calls
             raise EndpointFailure("server_error", f"finish reason {self._finish[:40]!r}")
+        (self._reasoning if self._channel == "split" else self._content).new.append(self._held)
+        self._held = ""
+        return self._completion(FINISH_REASONS[self._finish], None)
+
+    def _completion(self, finish_reason: FinishReason, note: str | None) -> Completion:
         details = self._usage.get("completion_tokens_details")
         return Completion(
-            content="".join(self._content),
-            reasoning="".join(self._reasoning),
+            content=self._content.whole(),
+            reasoning=self._reasoning.whole(),
             reasoning_field=self._reasoning_field,
-            finish_reason=FINISH_REASONS[self._finish],
+            finish_reason=finish_reason,
             prompt_tokens=_count(self._usage, "prompt_tokens"),
             completion_tokens=_count(self._usage, "completion_tokens"),
             reasoning_tokens=_count(details, "reasoning_tokens") if isinstance(details, dict) else None,
             num_pieces=self.num_pieces,
             logprobs=tuple(self._logprobs),
             system_fingerprint=self._system_fingerprint,
+            note=note,
         )
 
     def _line(self, line: bytes) -> None:
@@ -133,26 +167,98 @@ class StreamedCompletion:
 
     def _choice(self, choice: dict[str, Any]) -> None:
         self._saw_choice = True
-        delta = choice.get("delta") or choice.get("message") or {}
+        raw = choice.get("text")  # of /v1/completions
+        delta = {"content": raw} if raw is not None else choice.get("delta") or choice.get("message") or {}
         if not isinstance(delta, dict):
             raise EndpointFailure("malformed", f"`delta` is a {type(delta).__name__}; expected an object")
         thought = next(((name, delta[name]) for name in REASONING_FIELDS if delta.get(name)), None)
         if thought is not None:
             self._reasoning_field = thought[0]
-            self._add(self._reasoning, thought[1])
+            self._add(thought[1], is_reasoning=True)
         if delta.get("content"):
-            self._add(self._content, delta["content"])
+            self._add(delta["content"], is_reasoning=False)
         if choice.get("finish_reason"):
             self._finish = str(choice["finish_reason"])
         logprobs = choice.get("logprobs")
-        if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
-            self._logprobs += [entry for entry in logprobs["content"] if isinstance(entry, dict)]
+        if isinstance(logprobs, dict):
+            self._logprobs += _entries(logprobs)
 
-    def _add(self, pieces: list[str], text: Any) -> None:
+    def _add(self, text: Any, *, is_reasoning: bool) -> None:
         if not isinstance(text, str):
             raise EndpointFailure("malformed", f"a piece of text is a {type(text).__name__}")
-        pieces.append(text)
         self.num_pieces += 1
+        if self._channel == "split":
+            self._split(text)
+        else:
+            (self._reasoning if is_reasoning and self._channel == "as_sent" else self._content).new.append(text)
+        if self.num_pieces % PIECES_A_BLOCK == 0:
+            self._settle()
+
+    def _split(self, text: str) -> None:
+        """Raw text that began inside a thought: up to the close marker it is reasoning."""
+        text = self._held + text
+        before, marker, after = text.partition(self._close_marker)
+        if marker:
+            self._reasoning.new.append(before)
+            self._content.new.append(after)
+            self._held, self._channel = "", "content"
+            return
+        longest = min(len(self._close_marker) - 1, len(text))
+        num_held = next((n for n in range(longest, 0, -1) if self._close_marker.startswith(text[-n:])), 0)
+        self._held = text[len(text) - num_held :]
+        self._reasoning.new.append(text[: len(text) - num_held])
+
+    def _settle(self) -> None:
+        """Join what is new, and look whether it still makes sense."""
+        for text in (self._reasoning, self._content):
+            block = text.settle()
+            if block and self._watch is not None and self.degenerate is None:
+                self.degenerate = self._watch.feed(block)
+
+
+class _Text:
+    """A text that grows by tokens and is kept in blocks."""
+
+    __slots__ = ("_blocks", "_num_taken", "new")
+
+    def __init__(self) -> None:
+        self.new: list[str] = []
+        self._blocks: list[str] = []
+        self._num_taken = 0
+
+    def settle(self) -> str:
+        """Make a block of what is new; gives it."""
+        block = "".join(self.new)
+        self.new.clear()
+        if block:
+            self._blocks.append(block)
+        return block
+
+    def take(self) -> str:
+        taken = "".join(self._blocks[self._num_taken :])
+        self._num_taken = len(self._blocks)
+        return taken
+
+    def whole(self) -> str:
+        self.settle()
+        return "".join(self._blocks)
+
+
+def _entries(logprobs: dict[str, Any]) -> list[dict[str, Any]]:
+    """Log-probabilities in the chat form: token, logprob, top_logprobs; completions have four lists instead."""
+    if isinstance(logprobs.get("content"), list):
+        return [entry for entry in logprobs["content"] if isinstance(entry, dict)]
+    tokens, chosen, tops = (logprobs.get(name) or [] for name in ("tokens", "token_logprobs", "top_logprobs"))
+    if not len(tokens) == len(chosen) == len(tops):
+        return []
+    return [
+        {
+            "token": token,
+            "logprob": logprob,
+            "top_logprobs": [{"token": name, "logprob": value} for name, value in (top or {}).items()],
+        }
+        for token, logprob, top in zip(tokens, chosen, tops, strict=True)
+    ]
 
 
 def thought_and_answer(
@@ -168,13 +274,30 @@ def thought_and_answer(
     content = completion.content
     if completion.reasoning:
         text = f"{markers[0]}\n{completion.reasoning.strip()}"
-        if not content.strip() and completion.finish_reason == "length":
+        if not content.strip() and completion.finish_reason != "stop":
             return text, completion.reasoning.strip(), None
         return f"{text}\n{markers[1]}\n\n{content.strip()}", completion.reasoning.strip(), content.strip()
-    cut_thought = field_expected and completion.finish_reason == "length" and reasoning.opened_by_prompt
+    cut_thought = field_expected and completion.finish_reason != "stop" and reasoning.opened_by_prompt
     opened = cut_thought or (reasoning.opened_by_prompt and not field_expected)
     thought, answer = split_reasoning(content, open_marker=markers[0], close_marker=markers[1], opened_by_prompt=opened)
     return content, thought, answer
+
+
+def position_in_text(position: int, completion: Completion, reasoning: ReasoningFormat) -> int:
+    """Where a position in `completion.reasoning + completion.content` is in the text of `thought_and_answer`."""
+    thought, content = completion.reasoning, completion.content
+    if not thought:
+        return position
+    before = len(reasoning.open_marker) + 1
+    if position <= len(thought):
+        return before + _in_stripped(position, thought)
+    before += len(thought.strip()) + 1 + len(reasoning.close_marker) + 2
+    return before + _in_stripped(position - len(thought), content)
+
+
+def _in_stripped(position: int, text: str) -> int:
+    leading = len(text) - len(text.lstrip())
+    return min(max(position - leading, 0), len(text.strip()))
 
 
 def _parse(data: bytes) -> Any:

@@ -13,10 +13,10 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.engines.base import sample_of
 from distill.engines.reasoning import split_reasoning
 from distill.errors import TeacherError
 from distill.records import Sample, SampleRequest, stable_hash
@@ -44,6 +44,7 @@ class LocalEngine:
         batch_size: int = 128,
     ):
         self.model, self.fingerprint = name, fingerprint
+        self.can_continue = False
         self._network, self._tokenizer = model.eval(), tokenizer
         self._reasoning, self._batch_size = reasoning, batch_size
 
@@ -66,13 +67,14 @@ class LocalEngine:
     def render(self, user_message: str) -> str:
         return render_prompt(self._tokenizer, user_message)
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Iterator[Sample]:
+    def sample(self, requests: Iterable[SampleRequest | None]) -> Iterator[Sample | None]:
+        """Samples as they finish. A request's `prefix` is not used: each completion starts anew, from its own seed."""
         from distill.engines.decode import Batch, decode
 
         batch = Batch(self._network, self._eos_ids(), self._tokenizer.pad_token_id or 0)
-        waiting = ((request, self._prompt_ids(request)) for request in requests)
+        waiting = ((request, self._prompt_ids(request)) if request else None for request in requests)
         for row in decode(batch, waiting, self._batch_size):
-            yield self._sample_of(row)
+            yield self._sample_of(row) if row else None
 
     @property
     def context_tokens(self) -> int:
@@ -108,24 +110,16 @@ class LocalEngine:
             close_marker=self._reasoning.close_marker,
             opened_by_prompt=self._reasoning.opened_by_prompt,
         )
-        return Sample(
-            key=request.key(self.fingerprint),
-            model=self.model,
-            model_fingerprint=self.fingerprint,
-            problem_id=request.problem_id,
-            prompt_hash=request.prompt_hash,
-            index=request.index,
-            seed=request.seed,
-            params=request.params.to_dict(),
+        return sample_of(
+            self,
+            request,
             text=text,
             reasoning=reasoning,
             answer=answer,
             prompt_tokens=len(row.prompt_ids),
             completion_tokens=len(row.token_ids),
             finish_reason="stop" if row.finish_reason == "stop" else "length",
-            seconds=round(time.monotonic() - row.started, 3),
-            cost_usd=None,
-            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            seconds=time.monotonic() - row.started,
         )
 
 

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from distill.engines.base import Engine, sample_through_ledger
+from distill.engines.base import Drawing, Engine, sample_through_ledger
 from distill.errors import ConfigError
 from distill.evaluate.documents import problem_of
 from distill.records import Problem, Sample, SampleRequest, SamplingParams, Verdict
@@ -45,16 +45,16 @@ class CountingEngine:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.model, self.fingerprint = engine.model, engine.fingerprint
+        self.model, self.fingerprint, self.can_continue = engine.model, engine.fingerprint, engine.can_continue
         self.samples_drawn = 0
 
     def render(self, user_message: str) -> str:
         return self._engine.render(user_message)
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Iterator[Sample | None]:
-        for sample in self._engine.sample(requests):
-            self.samples_drawn += sample is not None
-            yield sample
+    def sample(self, requests: Iterable[SampleRequest | None]) -> Iterator[Drawing]:
+        for item in self._engine.sample(requests):
+            self.samples_drawn += isinstance(item, Sample)
+            yield item
 
     def close(self) -> None:
         self._engine.close()

@@ -13,8 +13,7 @@ Not covered: anytime-valid (sequential) inference, and clusters of related items
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from math import comb, sqrt
-from statistics import NormalDist
+from math import comb
 from typing import Literal
 
 import numpy as np
@@ -53,17 +52,6 @@ def cons_at_k(answers: Sequence[Hashable | None], is_correct: Sequence[bool]) ->
     most = max(votes.values())
     winners = [correct for (_, correct), count in votes.items() if count == most]
     return sum(winners) / len(winners)
-
-
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Two-sided Wilson score interval of a share: for rates of independent trials, such as truncation at k = 1."""
-    if trials == 0:
-        return (0.0, 1.0)
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = successes / trials
-    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
-    return (max(0.0, centre - half), min(1.0, centre + half))
 
 
 def decoding_standard_error(num_correct: Sequence[int], k: int) -> float | None:

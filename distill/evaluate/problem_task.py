@@ -27,7 +27,7 @@ from distill.evaluate.tasks import read_task
 from distill.records import Problem, Sample, Verdict
 from distill.verify.base import verify
 
-METRICS = ("pass@1", "pass@k", "cons@k", "truncation_rate", "no_answer_rate")
+METRICS = ("pass@1", "pass@k", "cons@k", "truncation_rate", "no_answer_rate", "undecided_rate")
 
 
 def keep_all(responses: Any, documents: Any) -> Any:
@@ -80,6 +80,7 @@ def results_of(document: dict[str, Any], results: Sequence[Sequence[str]]) -> di
         "cons@k": cons_at_k(answers, [outcome == "correct" for outcome in outcomes]),
         "truncation_rate": outcomes.count("truncated") / k,
         "no_answer_rate": outcomes.count("no_answer") / k,
+        "undecided_rate": outcomes.count("undecided") / k,
     }
 
 

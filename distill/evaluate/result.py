@@ -44,7 +44,7 @@ class Item:
 
 
 def score(items: Sequence[Item], samples_per_item: int) -> Scores:
-    """Every figure of a set of items. Missing samples count as failures, as truncated and unanswered ones do."""
+    """Every figure of a set of items. Only "correct" counts for it; a missing sample counts against it."""
     k = samples_per_item
     correct = [item.num_correct for item in items]
     outcomes = [outcome for item in items for outcome in item.outcomes]
@@ -69,7 +69,12 @@ def score(items: Sequence[Item], samples_per_item: int) -> Scores:
     }
 
 
-_RATES: dict[str, Outcome] = {"truncation": "truncated", "no_answer": "no_answer", "error": "error"}
+_RATES: dict[str, Outcome] = {
+    "truncation": "truncated",
+    "no_answer": "no_answer",
+    "undecided": "undecided",
+    "error": "error",
+}
 
 
 def _powers_of_two(k: int) -> list[int]:
@@ -200,7 +205,7 @@ class EvalResult:
         return f"<p><b>{html.escape(self.model)}</b>: {drawn}</p><table><tr>{head}</tr>{body}</table>"
 
 
-_COLUMNS = ("pass@1", "95% interval", "pass@k", "cons@k", "truncated", "no answer", "mean tokens")
+_COLUMNS = ("pass@1", "95% interval", "pass@k", "cons@k", "truncated", "no answer", "undecided", "mean tokens")
 
 
 def _html_cells(task: str, family: str, scores: Scores) -> str:
@@ -216,6 +221,7 @@ def _html_cells(task: str, family: str, scores: Scores) -> str:
         f"{scores['cons@k']:.3f}",
         f"{scores['truncation_rate']:.1%}",
         f"{scores['no_answer_rate']:.1%}",
+        f"{scores['undecided_rate']:.1%}",
         f"{scores['mean_completion_tokens']:.0f}",
     ]
     return "".join(f"<td>{cell}</td>" for cell in cells)

@@ -125,6 +125,11 @@ def _compare(
 def _test(gate: Gate, row: Comparison, pairs: list[Pair]) -> Bound:
     if row.method == "bootstrap":
         return mean_difference(pairs, estimand=gate.estimand, alpha=row.alpha)
+    if row.method == "sequential":
+        raise GateError(
+            f"gate {gate.name}: {row.label}: method sequential draws its own rounds and cannot judge a finished "
+            "evaluation; set method: bootstrap."
+        )
     where = f"gate {gate.name}: {row.label}: method exact"
     if len(pairs) > 1:
         raise GateError(f"{where}: found {len(pairs)} tasks; exact tests take one. Set method: bootstrap.")

@@ -64,6 +64,7 @@ def _rates(gate: Gate, task: TaskResult) -> list[str]:
     checks = [
         ("truncation_rate", caps.max_truncation_rate, "raise max_new_tokens"),
         ("no_answer_rate", caps.max_no_answer_rate, "look at the texts: is the answer asked for in a box?"),
+        ("undecided_rate", caps.max_undecided_rate, "the verifier's checks disagree; see the verdicts' details"),
         ("error_rate", caps.max_error_rate, "the verifier failed or ran out of time; see the verdicts' details"),
     ]
     found = [

@@ -1,184 +1,250 @@
-"""Harvest: n samples of every problem from the teacher, each committed, verified and counted as it finishes.
+"""Harvest: every problem is sampled until its plan says enough; each sample is committed, verified and counted.
 
-    summary = harvest(engine, ledger, problems, samples_per_problem=2, params=params, run_seed=17)
+    asking = Asking(plan, params, run_seed=17, fingerprint=engine.fingerprint, render=engine.render)
+    summary = harvest(engine, ledger, problems, asking)
 
 The ledger answers what was sampled before, so the same call after a Ctrl-C or a kill -9 continues; verdicts that are
-missing are made up for. Decoding and verification overlap: samples stream into worker processes.
+missing are made up for. Problems are taken in order and lazily, a group at a time, as slots come free; settled ones
+cost one row to read, so that a harvest of a million samples resumes at once. Drawing and verification overlap.
+
+Not covered: what to draw of a problem (`policy.py`), limits on the whole (`budget.py`), the live display.
 """
 
 from __future__ import annotations
 
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
-from distill.engines.base import Engine, sample_through_ledger
+from distill.engines.base import Engine, LedgerLike, draw
 from distill.errors import ProblemError
+from distill.harvest.asking import Asking, Entry, Paid, digest, harvest_scope
+from distill.harvest.budget import Spending
+from distill.harvest.policy import Ask, Result
 from distill.harvest.progress import Progress, no_progress
-from distill.harvest.summary import FamilyYield, HarvestSummary
-from distill.records import Problem, Sample, SampleRequest, SamplingParams, Verdict
-from distill.store.ledger import Ledger
-from distill.verify.base import verifier
+from distill.harvest.summary import HarvestSummary
+from distill.harvest.tally import Tally
+from distill.harvest.voting import Polls
+from distill.recipes import Budget, Voting
+from distill.records import (
+    PartialTrace,
+    Problem,
+    ProblemYield,
+    Sample,
+    SampleRequest,
+    Unanswered,
+    Verdict,
+)
 from distill.verify.pool import VerifierPool
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+PROBLEMS_PER_LOOK = 500
 VERDICTS_PER_COMMIT = 64
-
-
-def requests_for(
-    render: Callable[[str], str],
-    problems: Sequence[Problem],
-    samples_per_problem: int,
-    params: SamplingParams,
-    run_seed: int,
-) -> list[SampleRequest]:
-    """Every completion the harvest asks for; problem by problem, so that an interrupted harvest is useful."""
-    return [
-        SampleRequest(problem.id, prompt, index, params, run_seed)
-        for problem in problems
-        for prompt in [render(problem.prompt)]
-        for index in range(samples_per_problem)
-    ]
+IDLE_SECONDS = 0.02
+UNVERIFIED_PER_WORKER = 256
 
 
 def harvest(
     engine: Engine,
-    ledger: Ledger,
+    ledger: LedgerLike,
     problems: Sequence[Problem],
+    asking: Asking,
     *,
-    samples_per_problem: int,
-    params: SamplingParams,
-    run_seed: int,
+    budget: Budget | None = None,
+    spending: Spending | None = None,
+    voting: Voting | None = None,
     verify_workers: int = 2,
     verify_timeout_seconds: float = 10.0,
     progress: Progress = no_progress,
 ) -> HarvestSummary:
     """Sample and verify everything that is not in the ledger yet; the summary covers new and known alike.
 
-    Raises: ProblemError for no problems. Whatever else interrupts it, finished samples are in the ledger.
+    Raises: ProblemError for no problems; what the engine and the ledger raise. A budget that ran out is said in the
+    summary. Whatever interrupts it, finished samples are in the ledger. `spending`, in the place of `budget`, is of
+    a harvest of several workers.
     """
     if not problems:
         raise ProblemError("harvest: there is no problem to sample; check problems.train of the recipe.")
-    requests = requests_for(engine.render, problems, samples_per_problem, params, run_seed)
-    by_id = {problem.id: problem for problem in problems}
-    by_key: dict[str, Problem] = {}
-    for request in requests:  # by key: a sample of the ledger may name another id that the same prompt once had
-        by_key.setdefault(request.key(engine.fingerprint), by_id[request.problem_id])
-    known = ledger.get_samples(by_key)
-    tally = _Tally(by_key, len(by_id), len(known))
-    verdicts_known = _current_verdicts(ledger, by_key, known)
-    with VerifierPool(verify_workers, verify_timeout_seconds) as pool:
-        pairs = _pairs(engine, ledger, requests, by_key, verdicts_known, tally, progress)
-        waiting: list[Verdict] = []
+    spending = spending or Spending(budget or Budget(), asking.plan.rungs[0])
+    polls = Polls(voting or Voting(), verify_timeout_seconds)
+    with VerifierPool(verify_workers, verify_timeout_seconds) as pool, polls:
+        running = _Harvest(engine, ledger, problems, asking, pool, polls, spending, progress)
+        running.limit = verify_workers * UNVERIFIED_PER_WORKER
         try:
-            with closing(pairs):
-                for verdict in pool.verify_many(pairs):
-                    waiting.append(verdict)
-                    tally.count_verdict(verdict)
-                    if len(waiting) >= VERDICTS_PER_COMMIT:
-                        ledger.add_verdicts(waiting)
-                        waiting = []
+            running.run()
         finally:
-            ledger.add_verdicts(waiting)
-    progress(tally)
-    return tally.summary(engine, samples_per_problem)
+            running.commit()
+    progress(running.tally.view(engine))
+    return running.tally.summary(engine, asking.plan.most)
 
 
-def _current_verdicts(ledger: Ledger, by_key: dict[str, Problem], known: Iterable[str]) -> dict[str, Verdict]:
-    """Verdicts of known samples by the verifier version of today, errors left out: those are verified again."""
-    keys = list(known)
-    versions = {name: verifier(name).version() for name in {by_key[key].verifier for key in keys}}
-    found = ledger.get_verdicts(keys)
-    return {
-        key: verdict
-        for key, verdict in found.items()
-        if verdict.outcome != "error"
-        and verdict.verifier == by_key[key].verifier
-        and versions[verdict.verifier] == verdict.version
-    }
+class _Harvest:
+    """One harvest under way."""
 
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: LedgerLike,
+        problems: Sequence[Problem],
+        asking: Asking,
+        pool: VerifierPool,
+        polls: Polls,
+        spending: Spending,
+        progress: Progress,
+    ):
+        self.engine, self.ledger, self.asking, self.pool, self.polls = engine, ledger, asking, pool, polls
+        self.spending, self.progress = spending, progress
+        self.tally = Tally(len(problems), spending, asking.plan.most if asking.plan.enough is None else None)
+        self.scope = harvest_scope(asking, polls.settings)
+        self.limit = UNVERIFIED_PER_WORKER
+        """More samples than this wait for no verdict, drawn ones and those of the ledger alike."""
+        self._problems = iter(problems)
+        self._seen: set[int] = set()
+        self._ready: deque[tuple[Entry, Ask]] = deque()
+        self._open: dict[int, Entry] = {}
+        self._under_way: dict[str, tuple[Entry, Ask]] = {}
+        self._unverified: dict[str, tuple[Sample, bool]] = {}
+        self._verdicts: list[Verdict] = []
+        self._yields: list[ProblemYield] = []
 
-def _pairs(
-    engine: Engine,
-    ledger: Ledger,
-    requests: Sequence[SampleRequest],
-    by_key: dict[str, Problem],
-    verdicts_known: dict[str, Verdict],
-    tally: _Tally,
-    progress: Progress,
-) -> Generator[tuple[Problem, Sample]]:
-    for sample in sample_through_ledger(engine, ledger, requests):
-        tally.count_sample(sample)
-        progress(tally)
-        if sample.key in verdicts_known:
-            tally.count_verdict(verdicts_known[sample.key])
-        else:
-            yield by_key[sample.key], sample
+    def run(self) -> None:
+        """Until every problem is settled or a budget ends it."""
+        for item in draw(self.engine, self.ledger, self._requests()):
+            if isinstance(item, Sample):
+                self._drawn(item)
+            elif isinstance(item, Unanswered):
+                self._unanswered(item)
+            self._take_verdicts(self.pool.poll(IDLE_SECONDS if item is None and self.pool.pending else 0.0))
+            while self.pool.pending > self.limit:
+                self._take_verdicts(self.pool.poll(None))
+            if item is None:
+                self.commit()
+            self.progress(self.tally.view(self.engine))
+        while self.pool.pending:
+            self._take_verdicts(self.pool.poll(None))
 
+    def commit(self) -> None:
+        """Verdicts, then what settled problems gave."""
+        self.ledger.add_verdicts(self._verdicts)
+        self._verdicts = []
+        self.ledger.add_yields(self.scope, self._yields)
+        self._yields = []
 
-class _Tally:
-    """Running counts of a harvest; what the progress line shows and the summary is made from."""
+    def _requests(self) -> Iterator[SampleRequest | None]:
+        """What to draw next; None while only results can tell."""
+        while True:
+            if (spent := self.spending.exhausted()) is not None:
+                self.tally.stopped_by = spent
+                return
+            if self.spending.is_reserved():
+                yield None
+            elif self._ready:
+                entry, ask = self._ready.popleft()
+                request = self._request(entry, ask)
+                self._under_way[request.key(self.engine.fingerprint)] = (entry, ask)
+                self.spending.sent()
+                yield request
+            elif len(self._unverified) > self.limit:
+                yield None  # what waits for a verdict is in memory
+            elif not self._admit():
+                if not self._open:
+                    return
+                yield None
 
-    def __init__(self, by_key: dict[str, Problem], num_problems: int, known: int):
-        self.by_key, self.num_problems, self.wanted, self.known = by_key, num_problems, len(by_key), known
-        self.started = time.monotonic()
-        self.samples = self.tokens = self.verified = self.accepted = 0
-        self.new_tokens = 0
-        self.finish_reasons: Counter[str] = Counter()
-        self.outcomes: Counter[str] = Counter()
-        self.families: dict[str, FamilyYield] = defaultdict(FamilyYield)
+    def _admit(self) -> bool:
+        """Open the next problems; settled ones are only counted. False if none is left."""
+        looked_at = list(islice(self._problems, PROBLEMS_PER_LOOK))
+        group = [(problem, digest(problem)) for problem in looked_at if self._is_new(problem)]
+        settled = self.ledger.get_yields(self.scope, [name for _, name in group])
+        entries = []
+        for problem, name in group:
+            if (found := settled.get(name)) is not None:
+                self.spending.known(found.tokens, found.cost_usd, found.samples)
+                self.tally.settled_before(problem, found)
+            else:
+                entries.append(self.asking.entry(problem))
+        self._open.update((id(entry), entry) for entry in entries)
+        self.tally.problems_open += len(entries)
+        self._advance(entries)
+        return bool(looked_at)
 
-    def count_sample(self, sample: Sample) -> None:
-        self.samples += 1
-        self.tokens += sample.completion_tokens
-        if self.samples > self.known:
-            self.new_tokens += sample.completion_tokens
-        self.finish_reasons[sample.finish_reason] += 1
-        family = self.by_key[sample.key].family
-        self.families[family].samples += 1
-        self.families[family].tokens += sample.completion_tokens
+    def _is_new(self, problem: Problem) -> bool:
+        """Whether no earlier problem asks the same: its samples would be the same."""
+        name = hash(problem.prompt.strip())  # templates strip a message: the requests would have the same key
+        if name in self._seen:
+            self.tally.repeated()
+            return False
+        self._seen.add(name)
+        return True
 
-    def count_verdict(self, verdict: Verdict) -> None:
-        self.verified += 1
-        self.outcomes[verdict.outcome] += 1
-        if verdict.outcome == "correct":
-            self.accepted += 1
-            self.families[self.by_key[verdict.sample_key].family].accepted += 1
+    def _advance(self, entries: Sequence[Entry]) -> None:
+        """Answer from the ledger what these problems ask; what it lacks is drawn, or only verified."""
+        for entry, ask, sample in self.asking.advance(self.ledger, entries, self._known):
+            if sample is None:
+                self._ready.append((entry, ask))
+            else:
+                self._under_way[sample.key] = (entry, ask)
+                self.spending.known(*entry.paid(ask, sample), 1)
+                self._verify(entry.problem, sample, is_known=True)
+        for entry in entries:
+            if entry.is_done and self._open.pop(id(entry), None) is not None:
+                self._settle(entry)
 
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
+    def _known(self, entry: Entry, sample: Sample, verdict: Verdict, paid: Paid, *, is_whole: bool) -> None:
+        self.spending.known(*paid, 1)
+        if is_whole:
+            self.tally.verified(entry, sample, verdict, is_known=True)
 
-    @property
-    def accept_rate(self) -> float:
-        return self.accepted / self.verified if self.verified else 0.0
+    def _request(self, entry: Entry, ask: Ask) -> SampleRequest:
+        below = self._below(entry, ask)
+        prefix = None
+        if below is not None:
+            prefix = PartialTrace(
+                below.key, below.reasoning or "", below.answer or "", below.completion_tokens, below.splices
+            )
+        return self.asking.request(entry, ask, prefix)
 
-    @property
-    def tokens_per_second(self) -> float:
-        return self.new_tokens / self.seconds if self.seconds > 0 else 0.0
+    def _below(self, entry: Entry, ask: Ask) -> Sample | None:
+        """The sample of the rung below, where the ask continues it."""
+        if not ask.continues:
+            return None
+        key = self.asking.request(entry, Ask(ask.index, ask.rung - 1)).key(self.engine.fingerprint)
+        return self.ledger.get_samples([key]).get(key)
 
-    @property
-    def seconds_left(self) -> float | None:
-        new = self.samples - self.known
-        return (self.wanted - self.samples) * self.seconds / new if new > 0 else None
+    def _drawn(self, sample: Sample) -> None:
+        entry, ask = self._under_way[sample.key]
+        paid = entry.paid(ask, sample)
+        self.spending.drawn(*paid)
+        self.tally.drawn(paid.tokens)
+        self._verify(entry.problem, sample, is_known=False)
 
-    def summary(self, engine: Engine, samples_per_problem: int) -> HarvestSummary:
-        return HarvestSummary(
-            teacher=engine.model,
-            teacher_fingerprint=engine.fingerprint,
-            problems=self.num_problems,
-            samples_per_problem=samples_per_problem,
-            samples=self.samples,
-            samples_from_ledger=min(self.known, self.samples),
-            completion_tokens=self.tokens,
-            accepted=self.accepted,
-            outcomes=dict(sorted(self.outcomes.items())),
-            finish_reasons=dict(sorted(self.finish_reasons.items())),
-            families=dict(sorted(self.families.items())),
-            seconds=round(self.seconds, 2),
-            tokens_per_second=round(self.tokens_per_second, 1),
-        )
+    def _verify(self, problem: Problem, sample: Sample, *, is_known: bool) -> None:
+        self._unverified[sample.key] = (sample, is_known)
+        self.pool.submit(problem, sample)
+
+    def _take_verdicts(self, verdicts: Sequence[Verdict]) -> None:
+        for verdict in verdicts:
+            self._verdicts.append(verdict)
+            entry, ask = self._under_way.pop(verdict.sample_key)
+            sample, is_known = self._unverified.pop(verdict.sample_key)
+            if entry.observe(ask, sample, verdict):
+                self.tally.verified(entry, sample, verdict, is_known=is_known)
+            self._advance([entry])
+        if len(self._verdicts) >= VERDICTS_PER_COMMIT:
+            self.commit()
+
+    def _unanswered(self, item: Unanswered) -> None:
+        self.spending.drawn(0, None)
+        self.tally.unanswered += 1
+        entry, ask = self._under_way.pop(item.key)
+        entry.state.observe(ask, Result(None, None, is_refused=item.is_refused))
+        self._advance([entry])
+
+    def _settle(self, entry: Entry) -> None:
+        if entry.problem.verifier == "majority":
+            before = entry.outcomes
+            self._verdicts += self.polls.vote(entry, self.ledger.get_samples(entry.keys.values()))
+            self.tally.voted(entry.problem, before, entry.outcomes)
+        found = entry.gave()
+        self.tally.settled(found.reason)
+        if not entry.state.errors and found.reason != "refused":  # those are tried again by the next harvest
+            self._yields.append(found)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -22,10 +24,15 @@ class HarvestSummary:
     teacher: str
     teacher_fingerprint: str
     problems: int
-    samples_per_problem: int
+    problems_settled: int
+    problems_covered: int  # with at least one accepted trace
+    settled_by: dict[str, int]  # problems by why nothing more is drawn of them
+    stopped_by: str | None  # the budget that ran out
+    samples_per_problem: int  # at most
     samples: int
     samples_from_ledger: int
     completion_tokens: int
+    cost_usd: float | None
     accepted: int
     outcomes: dict[str, int]
     finish_reasons: dict[str, int]
@@ -66,3 +73,47 @@ class HarvestSummary:
         )
         head = "<tr><th>family</th><th>samples</th><th>accepted</th><th>rate</th><th>tokens per accepted</th></tr>"
         return f"<p>{self}</p><table>{head}{rows}</table>"
+
+
+def merged(summaries: Sequence[HarvestSummary], seconds: float) -> HarvestSummary:
+    """The summary of parts of one harvest, done beside each other within `seconds`."""
+    first = summaries[0]
+    families: dict[str, FamilyYield] = {}
+    for summary in summaries:
+        add_families(families, summary.families)
+    costs = [summary.cost_usd for summary in summaries if summary.cost_usd is not None]
+    new_tokens = sum(summary.tokens_per_second * summary.seconds for summary in summaries)
+    return replace(
+        first,
+        problems=sum(summary.problems for summary in summaries),
+        problems_settled=sum(summary.problems_settled for summary in summaries),
+        problems_covered=sum(summary.problems_covered for summary in summaries),
+        settled_by=_added(summary.settled_by for summary in summaries),
+        stopped_by=next((summary.stopped_by for summary in summaries if summary.stopped_by is not None), None),
+        cost_usd=round(sum(costs), 6) if costs else None,
+        samples=sum(summary.samples for summary in summaries),
+        samples_from_ledger=sum(summary.samples_from_ledger for summary in summaries),
+        completion_tokens=sum(summary.completion_tokens for summary in summaries),
+        accepted=sum(summary.accepted for summary in summaries),
+        outcomes=_added(summary.outcomes for summary in summaries),
+        finish_reasons=_added(summary.finish_reasons for summary in summaries),
+        families=dict(sorted(families.items())),
+        seconds=round(seconds, 2),
+        tokens_per_second=round(new_tokens / seconds, 1) if seconds > 0 else 0.0,
+    )
+
+
+def add_families(families: dict[str, FamilyYield], more: Mapping[str, FamilyYield]) -> None:
+    """Add counts in place."""
+    for name, part in more.items():
+        whole = families.setdefault(name, FamilyYield())
+        whole.samples += part.samples
+        whole.accepted += part.accepted
+        whole.tokens += part.tokens
+
+
+def _added(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(sorted(total.items()))

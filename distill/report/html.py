@@ -15,7 +15,7 @@ from pathlib import Path
 from distill import __version__
 from distill.errors import ConfigError
 from distill.provenance import write_text_atomically
-from distill.report import examples, sections, verdict
+from distill.report import examples, funnel, sections, verdict
 from distill.report.page import page, paragraph, tiles
 from distill.report.plots import duration
 from distill.report.run_data import RunData, load_run
@@ -26,6 +26,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[RunData], str]], ...] = (
     ("read", "Read side by side", examples.side_by_side),
     ("gate", "Gate", verdict.comparisons),
     ("harvest", "Harvest", sections.harvest),
+    ("funnel", "Funnel", funnel.section),
     ("curation", "Curation", sections.curation),
     ("traces", "Traces", examples.traces),
     ("training", "Training", sections.training),

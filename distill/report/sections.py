@@ -54,7 +54,7 @@ def _task(run: RunData, task: str, command: str) -> str:
 def _score_tables(results: dict[str, EvalResult], task: str) -> str:
     """All families together, and each of them to unfold."""
     measured = {role: result.tasks[task] for role, result in results.items()}
-    columns = ("pass@1", "95% interval", "pass@k", "cons@k", "cut off", "no answer", "mean tokens")
+    columns = ("pass@1", "95% interval", "pass@k", "cons@k", "cut off", "no answer", "undecided", "mean tokens")
     total = table(("model", *columns), [(role, *_score_cells(found.scores)) for role, found in measured.items()])
     families = dict.fromkeys(name for found in measured.values() for name in found.families)
     if len(families) < 2:
@@ -77,6 +77,7 @@ def _score_cells(scores: Scores) -> tuple[str, ...]:
         f"{scores['cons@k']:.1%}",
         f"{scores['truncation_rate']:.1%}",
         f"{scores['no_answer_rate']:.1%}",
+        f"{scores['undecided_rate']:.1%}",
         f"{scores['mean_completion_tokens']:.0f}",
     )
 

@@ -67,7 +67,7 @@ tr.total td {{ font-weight: 600; }}
   margin-left: 8px; }}
 .correct {{ color: var(--good); }}
 .wrong, .error {{ color: var(--bad); }}
-.truncated, .no_answer {{ color: var(--unsure); }}
+.truncated, .no_answer, .undecided {{ color: var(--unsure); }}
 details {{ margin: 10px 0; }}
 summary {{ cursor: pointer; color: var(--student); font-size: 14px; }}
 footer {{ color: var(--muted); font-size: 14px; border-top: 1px solid var(--line); margin-top: 56px;

@@ -7,7 +7,8 @@
 What is promised: when `add_*` returns, its rows are on disk (write-ahead log, synchronous=FULL), all of them or none;
 after a kill at any instant the file opens again with exactly the transactions that returned, or one more. A key is
 stored once: the first sample of a key stays. A verdict is stored once per (sample, verifier, version), except that a
-verdict of "error" (time limit, crashed worker) gives way to a later one.
+verdict of "error" (time limit, crashed worker) gives way to a later one. Pieces of a completion that is still being
+drawn are appended, and go in the transaction that stores the finished sample.
 
 Not covered: use from several threads or across a fork (open one ledger in each process; several processes may), and
 network file systems without shared-memory locks (SQLite's write-ahead log needs them).
@@ -18,36 +19,26 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
-from dataclasses import astuple, fields
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from distill.errors import LedgerError
-from distill.records import Sample, Verdict
+from distill.records import PartialTrace, ProblemYield, Sample, TracePiece, Verdict
+from distill.store.schema import APPLICATION_ID, VERSION, bring_up_to_date
 from distill.store.sqlite import BUSY_TIMEOUT_SECONDS, corrupt, errors_of, transaction
 
-APPLICATION_ID = 0x44_4C_45_44  # "DLED", in the SQLite header at byte 68
-VERSION = 1
 CHECKED_AT_OPEN_MIB = 64  # larger files are checked page by page as they are read: a full check would read gigabytes
 KEYS_PER_QUERY = 500
 ROWS_PER_PAGE = 500
+JUDGE = "judge"
+"""Verifier name of a judge model's verdicts; where they count is the rule of `distill/verify/standing.py`."""
 
-_SCHEMA = (
-    """CREATE TABLE samples (
-        row_id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, model TEXT NOT NULL, model_fingerprint TEXT NOT NULL,
-        problem_id TEXT NOT NULL, prompt_hash TEXT NOT NULL, "index" INTEGER NOT NULL, seed INTEGER NOT NULL,
-        params TEXT NOT NULL, text TEXT NOT NULL, reasoning TEXT, answer TEXT, prompt_tokens INTEGER NOT NULL,
-        completion_tokens INTEGER NOT NULL, finish_reason TEXT NOT NULL, seconds REAL NOT NULL, cost_usd REAL,
-        created_at TEXT NOT NULL)""",
-    "CREATE INDEX samples_by_model ON samples (model_fingerprint)",
-    """CREATE TABLE verdicts (
-        row_id INTEGER PRIMARY KEY, sample_key TEXT NOT NULL, verifier TEXT NOT NULL, version TEXT NOT NULL,
-        outcome TEXT NOT NULL, score REAL NOT NULL, extracted TEXT, detail TEXT NOT NULL,
-        UNIQUE (sample_key, verifier, version))""",
-)
-_SAMPLE_COLUMNS = tuple(field.name for field in fields(Sample))
+_SAMPLE_COLUMNS = tuple(field.name for field in fields(Sample) if field.name != "logprobs")
+_PIECE_COLUMNS = tuple(field.name for field in fields(TracePiece))
 _VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 
 
@@ -90,11 +81,36 @@ class Ledger:
         return Ledger(path, connection)
 
     def add_samples(self, samples: Iterable[Sample]) -> int:
-        """Store samples in one transaction; returns how many keys were new. Known keys are left as they are."""
+        """Store samples in one transaction; returns how many keys were new. Known keys are left as they are.
+
+        Their log-probabilities are stored too; pieces of the same completions are removed.
+        """
+        samples = list(samples)
+        has_logprobs = [sample for sample in samples if sample.logprobs]
         return self._write(
             f"INSERT INTO samples ({_names(_SAMPLE_COLUMNS)}) VALUES ({_marks(len(_SAMPLE_COLUMNS))}) "
             "ON CONFLICT (key) DO NOTHING",  # INSERT OR IGNORE would also skip a sample that lacks a value
-            [_row(sample) for sample in samples],
+            [_row(sample, _SAMPLE_COLUMNS) for sample in samples],
+            ("DELETE FROM pieces WHERE key = ?", [(sample.key,) for sample in samples]),
+            (
+                "INSERT INTO logprobs (sample_key, compressed) VALUES (?, ?) ON CONFLICT (sample_key) DO NOTHING",
+                [(sample.key, _compressed(sample.logprobs)) for sample in has_logprobs],
+            ),
+        )
+
+    def add_pieces(self, pieces: Iterable[TracePiece]) -> int:
+        """Append stretches of completions that are being drawn, in one transaction; returns how many."""
+        return self._write(
+            f"INSERT INTO pieces ({_names(_PIECE_COLUMNS)}) VALUES ({_marks(len(_PIECE_COLUMNS))})",
+            [_row(piece, _PIECE_COLUMNS) for piece in pieces],
+        )
+
+    def add_yields(self, scope: str, yields: Iterable[ProblemYield]) -> int:
+        """Store what settled problems of a harvest gave, in one transaction; the last of a problem counts."""
+        return self._write(
+            "INSERT INTO yields (scope, problem, reason, figures) VALUES (?, ?, ?, ?) ON CONFLICT (scope, problem) "
+            "DO UPDATE SET reason = excluded.reason, figures = excluded.figures",
+            [(scope, each.problem, each.reason, each.figures_json()) for each in yields],
         )
 
     def add_verdicts(self, verdicts: Iterable[Verdict]) -> int:
@@ -104,7 +120,7 @@ class Ledger:
             "ON CONFLICT (sample_key, verifier, version) DO UPDATE SET outcome = excluded.outcome, "
             "score = excluded.score, extracted = excluded.extracted, detail = excluded.detail "
             "WHERE verdicts.outcome = 'error' AND excluded.outcome <> 'error'",
-            [_row(verdict) for verdict in verdicts],
+            [_row(verdict, _VERDICT_COLUMNS) for verdict in verdicts],
         )
 
     def get_samples(self, keys: Iterable[str]) -> dict[str, Sample]:
@@ -114,11 +130,51 @@ class Ledger:
         return {key: found[key] for key in keys if key in found}
 
     def get_verdicts(self, keys: Iterable[str]) -> dict[str, Verdict]:
-        """For each sample key, the verdict of the verifier version that was written last."""
+        """For each sample key, the verdict that was written last; a judge's do not count (`get_all_verdicts`)."""
+        found = {
+            key: [verdict for verdict in verdicts if verdict.verifier != JUDGE]
+            for key, verdicts in self.get_all_verdicts(keys).items()
+        }
+        return {key: verdicts[-1] for key, verdicts in found.items() if verdicts}
+
+    def get_all_verdicts(self, keys: Iterable[str]) -> dict[str, tuple[Verdict, ...]]:
+        """For each sample key, all its verdicts, of every verifier and version, in the order they were written."""
         keys = list(keys)
-        rows = self._by_keys("verdicts", "sample_key", _VERDICT_COLUMNS, keys)
-        found = {row[0]: Verdict(*row) for row in rows}  # oldest first: the last written wins
-        return {key: found[key] for key in keys if key in found}
+        found: dict[str, list[Verdict]] = {}
+        for row in self._by_keys("verdicts", "sample_key", _VERDICT_COLUMNS, keys):
+            found.setdefault(row[0], []).append(Verdict(*row))
+        return {key: tuple(found[key]) for key in keys if key in found}
+
+    def get_partials(self, keys: Iterable[str]) -> dict[str, PartialTrace]:
+        """What is on disk of these completions, none of which finished; keys without any text are absent."""
+        pieces: dict[str, list[TracePiece]] = {}
+        for row in self._by_keys("pieces", "key", _PIECE_COLUMNS, list(keys)):
+            piece = TracePiece(*row)
+            pieces.setdefault(piece.key, []).append(piece)
+        found = {key: _joined(key, stretches) for key, stretches in pieces.items()}
+        return {key: partial for key, partial in found.items() if partial.reasoning or partial.content}
+
+    def get_logprobs(self, keys: Iterable[str]) -> dict[str, tuple[dict[str, Any], ...]]:
+        """Log-probabilities as the server gave them, of those samples that have any."""
+        rows = self._by_keys("logprobs", "sample_key", ("sample_key", "compressed"), list(keys), order="sample_key")
+        return {key: tuple(json.loads(zlib.decompress(data))) for key, data in rows}
+
+    def get_yields(self, scope: str, problems: Iterable[str]) -> dict[str, ProblemYield]:
+        """What these problems gave, of those that are settled in this scope."""
+        columns = ("problem", "reason", "figures")
+        rows = self._by_keys("yields", "problem", columns, list(problems), order="problem", scope=scope)
+        return {row[0]: ProblemYield.from_json(*row) for row in rows}
+
+    def yields(self, scope: str) -> Iterator[ProblemYield]:
+        """What every settled problem of this scope gave, a page at a time."""
+        query = (
+            "SELECT problem, reason, figures FROM yields WHERE scope = ? AND problem > ? "
+            f"ORDER BY problem LIMIT {ROWS_PER_PAGE}"
+        )
+        last = ""
+        while rows := self._read(query, [scope, last]):
+            yield from (ProblemYield.from_json(*row) for row in rows)
+            last = rows[-1][0]
 
     def samples(self, model_fingerprint: str | None = None) -> Iterator[Sample]:
         """All samples, or one model's, in the order they were stored. Writing meanwhile is allowed."""
@@ -159,33 +215,48 @@ class Ledger:
     ) -> None:
         self.close()
 
-    def _by_keys(self, table: str, key: str, columns: tuple[str, ...], keys: list[str]) -> Iterator[tuple[Any, ...]]:
+    def _by_keys(
+        self,
+        table: str,
+        key: str,
+        columns: tuple[str, ...],
+        keys: list[str],
+        *,
+        order: str = "row_id",
+        scope: str | None = None,
+    ) -> Iterator[tuple[Any, ...]]:
+        where, values = ("", []) if scope is None else ("scope = ? AND ", [scope])
         for start in range(0, len(keys), KEYS_PER_QUERY):
             part = keys[start : start + KEYS_PER_QUERY]
-            yield from self._read(
-                f"SELECT {_names(columns)} FROM {table} WHERE {key} IN ({_marks(len(part))}) ORDER BY row_id", part
+            query = (
+                f"SELECT {_names(columns)} FROM {table} WHERE {where}{key} IN ({_marks(len(part))}) ORDER BY {order}"
             )
+            yield from self._read(query, [*values, *part])
 
     def _read(self, query: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         assert os.getpid() == self._process_id, "a ledger does not cross a fork: open it again in the new process"
         with errors_of(self.path):
             return self._connection.execute(query, tuple(values)).fetchall()
 
-    def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> int:
+    def _write(self, statement: str, rows: list[tuple[Any, ...]], *more: tuple[str, list[tuple[Any, ...]]]) -> int:
+        """One transaction; the number of rows that `statement` changed."""
         assert os.getpid() == self._process_id, "a ledger does not cross a fork: open it again in the new process"
         if not rows:
             return 0
         with errors_of(self.path), transaction(self._connection):
             before = self._connection.total_changes
             self._connection.executemany(statement, rows)
-            return self._connection.total_changes - before
+            changed = self._connection.total_changes - before
+            for further, further_rows in more:
+                self._connection.executemany(further, further_rows)
+            return changed
 
 
-def _row(record: Sample | Verdict) -> tuple[Any, ...]:
-    """Column values of a record: parameters as JSON, lone surrogates (not valid UTF-8) as '?'."""
+def _row(record: Sample | Verdict | TracePiece, columns: tuple[str, ...]) -> tuple[Any, ...]:
+    """Column values of a record: parameters and splices as JSON, lone surrogates (not valid UTF-8) as '?'."""
     values = []
-    for value in astuple(record):
-        if isinstance(value, dict):
+    for value in (getattr(record, column) for column in columns):
+        if isinstance(value, dict | tuple):
             value = json.dumps(value, sort_keys=True)
         elif isinstance(value, str) and not value.isascii():
             value = value.encode("utf-8", "replace").decode("utf-8")
@@ -195,7 +266,25 @@ def _row(record: Sample | Verdict) -> tuple[Any, ...]:
 
 def _sample(row: tuple[Any, ...]) -> Sample:
     values = dict(zip(_SAMPLE_COLUMNS, row, strict=True))
-    return Sample(**values | {"params": json.loads(values["params"])})
+    splices = tuple(json.loads(values["splices"]))
+    return Sample(**values | {"params": json.loads(values["params"]), "splices": splices})
+
+
+def _compressed(logprobs: Sequence[dict[str, Any]]) -> bytes:
+    return zlib.compress(json.dumps(logprobs, separators=(",", ":")).encode())
+
+
+def _joined(key: str, pieces: Sequence[TracePiece]) -> PartialTrace:
+    """The last start of a completion and all that follows it, joined."""
+    first = max((number for number, piece in enumerate(pieces) if piece.start == "fresh"), default=0)
+    reasoning = content = ""
+    num_tokens, splices = 0, []
+    for piece in pieces[first:]:
+        if piece.start == "spliced":
+            splices.append(len(reasoning) + len(content))
+        reasoning, content = reasoning + piece.reasoning, content + piece.content
+        num_tokens += piece.num_tokens
+    return PartialTrace(key, reasoning, content, num_tokens, tuple(splices))
 
 
 def _check_place(path: Path, create: bool) -> None:
@@ -224,28 +313,27 @@ def _check_or_create(connection: sqlite3.Connection, path: Path, create: bool) -
             f"ledger {path}: an SQLite file of another program (application_id {application_id:#x}, a ledger has "
             f"{APPLICATION_ID:#x}). It was left unchanged. Choose another output folder."
         )
-    if not is_new and (version := _pragma(connection, "user_version")) != VERSION:
+    version = 0 if is_new else _pragma(connection, "user_version")
+    if not is_new and not 1 <= version <= VERSION:
         raise LedgerError(
             f"ledger {path}: found version {version}, this distill reads and writes version {VERSION}. It was left "
             "unchanged. Use the distill that wrote it, or choose another output folder."
         )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    if is_new:
-        _create(connection)
+    if version < VERSION:
+        _bring_up_to_date(connection)
     elif path.stat().st_size <= CHECKED_AT_OPEN_MIB * 2**20:
         _check_pages(connection, path)
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    """Tables and marks in one transaction: a kill leaves an empty file, which the next open takes for new."""
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Tables and marks in one transaction: a kill leaves the file as it was, empty or of the version before."""
     with transaction(connection):
-        if _pragma(connection, "application_id") == APPLICATION_ID:  # another process was first
-            return
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+        is_marked = _pragma(connection, "application_id") == APPLICATION_ID
+        version = _pragma(connection, "user_version") if is_marked else 0
+        if version < VERSION:  # else another process was first
+            bring_up_to_date(connection, version)
 
 
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:

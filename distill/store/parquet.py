@@ -40,8 +40,9 @@ TRACE_COLUMNS: dict[str, str] = {
     "licence": "string", "prompt": "string", "messages": "messages", "reasoning": "string", "answer": "string",
     "final_answer": "string", "completion": "string", "outcome": "string", "score": "double", "verifier": "string",
     "verifier_version": "string", "finish_reason": "string", "completion_tokens": "int64", "prompt_tokens": "int64",
-    "teacher": "string", "teacher_fingerprint": "string", "temperature": "double", "top_p": "double", "seed": "int64",
-    "sample_index": "int64",
+    "cost_usd": "double", "teacher": "string", "teacher_fingerprint": "string", "temperature": "double",
+    "top_p": "double", "seed": "int64", "sample_index": "int64", "splices": "splices", "attempts": "int64",
+    "pass_rate": "double", "pass_rate_low": "double", "pass_rate_high": "double",
 }  # fmt: skip
 DROP_COLUMNS = {**TRACE_COLUMNS, "dropped_by": "string", "reason": "string", "detail": "string"}
 
@@ -79,7 +80,16 @@ def write_dataset(
 
 def read_traces(directory: str | Path) -> list[Row]:
     """The kept rows, in the order they were written. Raises: TraceError (missing, incomplete or damaged)."""
-    directory = Path(directory)
+    return [row for shard in _shards(Path(directory)) for row in _read_table(shard, TRACE_COLUMNS)]
+
+
+def read_drops(directory: str | Path) -> list[Row]:
+    """The dropped rows with `dropped_by`, `reason` and `detail`. Raises: TraceError (missing or damaged)."""
+    return _read_table(_drops_path(Path(directory)), DROP_COLUMNS)
+
+
+def _shards(directory: Path) -> list[Path]:
+    """The files of the traces, in order, all of them there."""
     shards = sorted(directory.glob("train-*.parquet"))
     if not shards:
         raise TraceError(f"dataset {directory}: no train-*.parquet here. Curate the harvest first: `distill curate`.")
@@ -89,15 +99,35 @@ def read_traces(directory: str | Path) -> list[Row]:
             f"dataset {directory}: found {len(shards)} shards, names say {', '.join(sorted(sizes)) or 'nothing'}. "
             "Copy it again in full, or curate again."
         )
-    return [row for shard in shards for row in _read_table(shard, TRACE_COLUMNS)]
+    return shards
 
 
-def read_drops(directory: str | Path) -> list[Row]:
-    """The dropped rows with `dropped_by`, `reason` and `detail`. Raises: TraceError (missing or damaged)."""
-    path = Path(directory) / DROPS_FILE
+def _drops_path(directory: Path) -> Path:
+    path = directory / DROPS_FILE
     if not path.is_file():
         raise TraceError(f"dataset {directory}: no {DROPS_FILE} here. Curate the harvest first: `distill curate`.")
-    return _read_table(path, DROP_COLUMNS)
+    return path
+
+
+def stream_rows(directory: str | Path, columns: Sequence[str]) -> Iterator[Row]:
+    """These columns of all rows, traces first and then drops; what a file has no column for is None.
+
+    A batch of rows is in memory at a time. Raises: TraceError (missing, incomplete or damaged).
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    directory = Path(directory)
+    for path in [*_shards(directory), _drops_path(directory)]:
+        with _errors_of(path, "read"):
+            try:
+                file = pyarrow.parquet.ParquetFile(path)
+                known = [name for name in columns if name in file.schema_arrow.names]
+                absent = dict.fromkeys(name for name in columns if name not in known)
+                for batch in file.iter_batches(columns=known):
+                    yield from (absent | row for row in batch.to_pylist())
+            except (pyarrow.ArrowException, OSError) as error:
+                raise TraceError(f"dataset {path}: damaged or no Parquet file ({error}). Curate again.") from error
 
 
 def _schema(columns: dict[str, str]) -> pyarrow.Schema:
@@ -109,6 +139,7 @@ def _schema(columns: dict[str, str]) -> pyarrow.Schema:
         "double": pyarrow.float64(),
         "int64": pyarrow.int64(),
         "messages": pyarrow.list_(message),
+        "splices": pyarrow.list_(pyarrow.int64()),
     }
     return pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
 
@@ -136,7 +167,9 @@ def _clean(value: Any) -> Any:
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, list):
-        return [{name: _clean(part) for name, part in message.items()} for message in value]
+        return [_clean(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _clean(part) for name, part in value.items()}
     return value
 
 

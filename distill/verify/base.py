@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from distill.errors import DistillError, ProblemError, did_you_mean
-from distill.records import Outcome, Problem, Sample, Verdict
+from distill.records import Outcome, Problem, Sample, Verdict, stable_hash
 
 FULL_SCORE = 1.0
 """Only this is correct. Not "nearly 1": reasoning-gym's partial credit comes as near as 0.9999999999999999."""
@@ -26,13 +26,25 @@ _MECHANISMS = (
     "code_functions",
     "code_output",
     "base",
+    "classes",
     "extract",
     "functions",
     "jail",
+    "judge",
+    "judge_agreement",
+    "judge_prompt",
+    "math_points",
+    "math_reader",
+    "math_second",
+    "math_sets",
+    "math_tokens",
+    "math_tree",
+    "math_values",
     "pool",
     "sandbox",
     "sandbox_capabilities",
     "sandbox_watch",
+    "standing",
     "worker",
 )
 _NOT_VERIFIERS = frozenset(_MECHANISMS)
@@ -87,6 +99,8 @@ def verify(problem: Problem, sample: Sample) -> Verdict:
     Raises: ProblemError if the problem cannot be verified at all (unknown verifier, no gold answer, no library).
     """
     checker = verifier(problem.verifier)
+    if sample.finish_reason == "aborted":  # whatever stands in it was written by a model that had come off the rails
+        return verdict(problem, sample, "no_answer", detail=f"aborted: {sample.note or 'the stream degenerated'}")
     if sample.answer is None:
         cut = sample.finish_reason == "length"
         detail = "no token left to close the reasoning" if cut else "the reasoning was opened and never closed"
@@ -115,6 +129,15 @@ def verify(problem: Problem, sample: Sample) -> Verdict:
     return verdict(problem, sample, outcome, score=score, extracted=extracted)
 
 
+def current_version(problem: Problem) -> str:
+    """The version a verdict on this problem has today: the verifier's, and a hash of gold answer, tests and meta.
+
+    A stored verdict counts only while it has this version. Costs a hash of `meta`, so compute it once a problem.
+    """
+    content = stable_hash(problem.answer, problem.meta, length=8)
+    return f"{verifier(problem.verifier).version()}@{content}"
+
+
 def is_closed(answer: str, extracted: str | None) -> bool:
     """Whether an answer of a completion that ran out of tokens is whole: it is if it stands in a closed box."""
     from distill.verify.extract import last_boxed
@@ -131,11 +154,11 @@ def verdict(
     extracted: str | None = None,
     detail: str = "",
 ) -> Verdict:
-    """A verdict under the name and version of the problem's verifier."""
+    """A verdict under the name of the problem's verifier and its version for this problem."""
     return Verdict(
         sample_key=sample.key,
         verifier=problem.verifier,
-        version=verifier(problem.verifier).version(),
+        version=current_version(problem),
         outcome=outcome,
         score=min(max(float(score), 0.0), 1.0),
         extracted=extracted,

@@ -8,6 +8,7 @@ is no answer and hides none. Not covered: `<answer>` tags, multiple-choice lette
 from __future__ import annotations
 
 import re
+import unicodedata
 
 LONGEST_DIRECT_ANSWER_CHARACTERS = 200
 
@@ -73,6 +74,11 @@ def plain_text(answer: str) -> str:
     text = re.sub(r"\\([#$%&_{}])", r"\1", text)
     text = without_closing_marks(text)
     return text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
+
+
+def one_spelling(answer: str) -> str:
+    """Plain text in Unicode NFKC with runs of white space as one blank; letter case counts (R is not r)."""
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", plain_text(answer))).strip()
 
 
 def is_integer(text: str) -> bool:

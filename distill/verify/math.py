@@ -1,4 +1,9 @@
-r"""Mathematical equality of the final answer and the gold answer, by Math-Verify.
+r"""Mathematical equality of the final answer and the gold answer, by two checks that share no code.
+
+The first is Math-Verify, the second `math_second.py`. Both say equal: correct. Both say different: wrong. They
+disagree: undecided, with both opinions in the detail. One cannot read the answers: the other decides, and the detail
+says so, but the second alone never makes "correct" unless exact arithmetic on fractions proves it. Such a proof, and
+the difference of two plain numbers, needs no Math-Verify at all.
 
 Only the last `\boxed{}` is read, or without a box what the text states as its answer, or its last expression. Equal
 text is correct without parsing; answers that are words must be the same words (Math-Verify reads `Evelyn` as a product
@@ -19,13 +24,17 @@ from typing import Any
 
 from distill.errors import ProblemError
 from distill.problems import normalise
-from distill.records import Problem
-from distill.verify.extract import final_answer, last_boxed, plain_text, without_closing_marks
+from distill.records import Outcome, Problem
+from distill.verify.base import Judgement
+from distill.verify.extract import final_answer, last_boxed, one_spelling, plain_text, without_closing_marks
+from distill.verify.math_points import Opinion
+from distill.verify.math_second import compare
 
-REVISION = 1
+REVISION = 2
 
 RELATIVE_TOLERANCE = 1e-5
 
+_PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?|-?\d+/\d+|-?\\[dt]?frac\{\d+\}\{\d+\}")
 _LAST_EXPRESSION = re.compile(
     r"\$(?P<dollars>[^$\n]+)\$|\\\((?P<inline>.+?)\\\)|(?P<number>-?\$?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?%?)"
 )
@@ -64,18 +73,50 @@ def extract(problem: Problem, answer: str) -> str | None:
     return next(group for group in expressions[-1].groups() if group is not None).strip()
 
 
-def score(problem: Problem, extracted: str) -> float:
-    gold, found = _tidy(problem.answer or ""), _tidy(extracted)
-    if normalise(plain_text(gold)) == normalise(plain_text(found)):
-        return 1.0
+def score(problem: Problem, extracted: str) -> Judgement:
+    gold, found = without_closing_marks(problem.answer or ""), without_closing_marks(extracted)
     if _is_words(gold):
-        return 0.0
-    return float(_equal(gold, found))
+        same = normalise(plain_text(gold)) == normalise(plain_text(found))
+        return _judgement("correct" if same else "wrong", "compared as words")
+    if one_spelling(gold) == one_spelling(found):
+        return _judgement("correct", "the same text")
+    second = compare(gold, found)
+    if second.relation == "equal" and second.is_exact:
+        return _judgement("correct", "equal in exact arithmetic")
+    are_plain = _PLAIN_NUMBER.fullmatch(gold) and _PLAIN_NUMBER.fullmatch(found)
+    if are_plain and second.relation == "different" and second.gap > RELATIVE_TOLERANCE:
+        return _judgement("wrong", f"different in exact arithmetic: {second.reason}")
+    return _together(_equal(_tidy(gold), _tidy(found)), second)
+
+
+def _together(first: bool | None, second: Opinion) -> Judgement:
+    """What Math-Verify (None: it cannot read one of them) and the second check come to."""
+    if first is None:
+        return _judgement(*_ALONE[second.relation])
+    if second.relation == "unknown":
+        detail = f"only Math-Verify could check; second check: {second.reason}"
+        return _judgement("correct" if first else "wrong", detail)
+    if first == (second.relation == "equal"):
+        return _judgement("correct" if first else "wrong", "both checks agree")
+    if first:
+        return _judgement("undecided", f"Math-Verify says equal, the second check different: {second.reason}")
+    return _judgement("undecided", "Math-Verify says different, the second check equal")
+
+
+_ALONE: dict[str, tuple[Outcome, str]] = {
+    "equal": ("undecided", "Math-Verify cannot read it, the second check says equal"),
+    "different": ("wrong", "Math-Verify cannot read it, the second check says different"),
+    "unknown": ("wrong", "neither check can read it"),
+}
+
+
+def _judgement(outcome: Outcome, detail: str) -> Judgement:
+    return Judgement(outcome, float(outcome == "correct"), detail)
 
 
 def _tidy(text: str) -> str:
-    r"""LaTeX that Math-Verify does not read, rewritten: a closing full stop, `\mathrm{e}`, `18 dollars`."""
-    text = re.sub(r"\\mathrm\s*\{\s*([A-Za-z])\s*\}", r"\1", without_closing_marks(text))
+    r"""LaTeX that Math-Verify does not read, rewritten: `\mathrm{e}`, `18 dollars`."""
+    text = re.sub(r"\\mathrm\s*\{\s*([A-Za-z])\s*\}", r"\1", text)
     unit = _UNIT.fullmatch(text)
     return unit["number"] if unit and not _MAGNITUDE.search(text) else text
 
@@ -86,12 +127,13 @@ def _is_words(gold: str) -> bool:
     return wrapped or re.fullmatch(r"(?=.*[A-Za-z]{4})[A-Za-z][A-Za-z '\-]*", gold) is not None
 
 
-def _equal(gold: str, found: str) -> bool:
+def _equal(gold: str, found: str) -> bool | None:
+    """What Math-Verify says; None where it cannot read one of the two."""
     import math_verify
 
     parsed_gold, parsed_found = _parse(gold), _parse(found)
     if not parsed_gold or not parsed_found:
-        return False
+        return None
     if not math_verify.verify(
         list(parsed_gold), list(parsed_found), timeout_seconds=None, allow_set_relation_comp=True
     ):

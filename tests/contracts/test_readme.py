@@ -32,7 +32,10 @@ def test_command_exists_with_its_options(line: str) -> None:
     if words == ["..."]:
         return
     assert words[0] in verbs, f"{line}: no such verb"
-    options = {option for parameter in verbs[words[0]].params for option in parameter.opts}
+    verb = verbs[words[0]]
+    if hasattr(verb, "commands"):  # a verb with verbs of its own, such as `teachers compare`
+        verb = verb.commands[words[1]]
+    options = {option for parameter in verb.params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= options, line
 
 

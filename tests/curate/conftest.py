@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from distill.curate.candidates import candidate
+from distill.harvest.policy import PassRate
 from distill.records import Problem, Sample, Verdict
 
 
@@ -50,7 +51,7 @@ def verdict() -> Callable[..., Verdict]:
 @pytest.fixture
 def row(problem, sample, verdict) -> Callable[..., dict[str, Any]]:
     def make(number: int = 0, index: int = 0, **changes: Any) -> dict[str, Any]:
-        row = candidate(problem(number), sample(number, index), verdict(number, index))
+        row = candidate(problem(number), sample(number, index), verdict(number, index), PassRate(1, 0.75, 0.3, 0.99))
         assert changes.keys() <= row.keys()
         return row | changes
 

@@ -31,6 +31,9 @@ def test_counts_licences_teacher_and_steps(row):
     for line in (
         "2 traces of 2 problems, 24 completion tokens by the teacher's tokenizer, kept out of 5 samples (40.0%).",
         "Made by `distill curate x`.",
+        "| problems | 4 | 4 | - | - | 15 |",
+        "| verified | 3 | 2 | 75.0% | 30.1% to 95.4% | 20 |",
+        "| kept | 2 | 2 | 66.7% | 20.8% to 93.9% | 30 |",
         "| mathematics | sums | 1 | 3 | 12 |",
         "| mathematics | a\\|b | 1 | 0 | 12 |",
         "| tiny | f0 | 0.6 | 0.95 | 2 |",

@@ -66,7 +66,7 @@ def test_no_steps_keep_everything_and_no_rows_make_nothing(row):
         ({"verified": {}, "truncation": {}}, r"curation\[0\]: expected one step as \{name: parameters\}"),
         ("verified", r"curation\[0\]: expected one step as \{name: parameters\}, found 'verified'"),
         ({"verified": 3}, r"curation\[0\]\.verified: expected parameters as \{name: value\}, found 3"),
-        ({"verified": {"a": 1}}, r"curation\[0\]\.verified\.a: unknown parameter\. Allowed: none\."),
+        ({"exact_duplicates": {"a": 1}}, r"exact_duplicates\.a: unknown parameter\. Allowed: none\."),
         (
             {"repetition": {"ngram_word": 3}},
             r"curation\[0\]\.repetition\.ngram_word: unknown parameter; did you mean 'ngram_words'\? "

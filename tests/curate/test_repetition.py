@@ -6,7 +6,7 @@ import importlib
 
 import pytest
 
-from distill.curate.steps.repetition import Repetition, most_frequent_ngram
+from distill.curate.steps.repetition import Repetition
 from distill.embedded.families import FAMILIES, entries
 
 TINY = {"ngram_words": 8, "min_occurrences": 6}
@@ -46,8 +46,3 @@ def test_no_worked_solution_of_the_embedded_teacher_is_dropped(row, family):
         reasoning, answer = write(entry["metadata"])
         completion = f"<think>\n{reasoning}\n</think>\n\n\\boxed{{{answer}}}"
         assert step.filter(row(completion=completion)) is True
-
-
-def test_short_texts_have_no_ngram():
-    assert most_frequent_ngram("two words", 3) == ((), 0)
-    assert most_frequent_ngram("", 1) == ((), 0)

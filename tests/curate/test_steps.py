@@ -11,6 +11,7 @@ from distill.curate.steps.exact_duplicates import ExactDuplicates
 from distill.curate.steps.max_per_problem import MaxPerProblem
 from distill.curate.steps.truncation import Truncation
 from distill.curate.steps.verified import Verified
+from distill.errors import ConfigError
 
 
 def test_every_step_keeps_a_good_row(row, problem):
@@ -23,6 +24,7 @@ def test_every_step_keeps_a_good_row(row, problem):
     ("outcome", "reason"),
     [
         ("wrong", "wrong"),
+        ("undecided", "undecided"),
         ("no_answer", "no_answer"),
         ("truncated", "truncated"),
         ("error", "error"),
@@ -34,6 +36,40 @@ def test_verified_drops_with_the_outcome_as_reason(row, outcome, reason):
 
 def test_verified_drops_what_was_never_verified(row):
     assert Verified().filter(row(outcome=None)) == (False, "unverified")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "changes", "decision"),
+    [
+        ({"accept": ["correct", "undecided"]}, {"outcome": "undecided"}, True),
+        ({"accept": ["correct", "undecided"]}, {"outcome": "wrong"}, (False, "wrong", "exact 1 read '2'")),
+        ({"accept": ["undecided"]}, {}, (False, "correct", "exact 1 read '2'")),
+        ({"accept": ["correct", "unverified"]}, {"outcome": None, "verifier": None}, True),
+        ({"accept": "any"}, {"outcome": None, "verifier": None}, True),
+        ({"accept": "any"}, {"outcome": "error"}, True),
+        ({"verifiers": ["exact", "math"]}, {}, True),
+        ({"verifiers": ["math"]}, {}, (False, "other_verifier", "exact 1 read '2'")),
+        ({"verifiers": ["exact"]}, {"verifier": "judge"}, (False, "other_verifier", "judge 1 read '2'")),
+        ({"verifiers": ["judge"]}, {"verifier": "judge"}, True),
+        ({"verifiers": "any"}, {"verifier": "judge"}, True),
+    ],
+)
+def test_what_is_accepted_is_the_recipes_choice(row, parameters, changes, decision):
+    assert Verified(**parameters).filter(row(**changes)) == decision
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"accept": ["corect"]}, "verified.accept: 'corect' is unknown; did you mean 'correct'"),
+        ({"accept": []}, "verified.accept: the list is empty, so nothing would be kept"),
+        ({"accept": "correct"}, "verified.accept: expected"),
+        ({"verifiers": ["maths"]}, "verified.verifiers: 'maths' is unknown; did you mean 'math'"),
+    ],
+)
+def test_names_that_do_not_exist_are_refused(parameters, message):
+    with pytest.raises(ConfigError, match=message):
+        build_steps([{"verified": parameters}])
 
 
 def test_truncation(row):

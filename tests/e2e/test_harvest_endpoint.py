@@ -146,3 +146,62 @@ def test_a_task_is_evaluated_at_an_endpoint(distill, query, start, tmp_path):
     again = distill(*command, "tiny-served", "--json")
     assert json.loads(again.stdout)["samples_drawn"] == 0
     assert query(tmp_path / "run", "SELECT count(*) FROM samples") == [(10,)]
+
+
+def test_a_gate_on_a_served_model(distill, toy_run, start, tmp_path):
+    """The served model takes the student's place; what it says to these problems is wrong."""
+    out = toy_run.copy(tmp_path / "run", "gate", "report.html")
+    port = start(style="plain", context=8192)
+    done = distill("gate", "toy/quick", "--out", out, "--base-url", f"http://127.0.0.1:{port}", "--json")
+    verdict = json.loads(done.stdout)["verdict"]
+    student = json.loads((out / "eval" / "student.json").read_text())
+    assert (student["model"], student["samples_drawn"]) == ("tiny-served", 20)
+    assert (verdict["outcome"], done.returncode) in {("FAIL", 3), ("INCONCLUSIVE", 4), ("INVALID", 5)}
+    assert verdict["outcome"] == json.loads((out / "gate" / "verdict.json").read_text())["outcome"] != "PASS"
+
+
+def test_adaptive_and_a_budget(distill, query, start, harvest_of, tmp_path):
+    """A budget ends the harvest with code 6, what is saved is curated, and a larger one goes on from there."""
+    port, out = start(), tmp_path / "run"
+    command = [*harvest_of(40, port), "--set", "harvest.adaptive={enough: 1}", "--set", "harvest.samples_per_problem=8"]
+    stopped = distill(*command, "--set", "harvest.budget.tokens=100")
+    assert stopped.returncode == 6
+    assert "out of budget, budget.tokens: " in stopped.stderr and "raise harvest.budget.tokens" in stopped.stderr
+    saved = query(out, "SELECT count(*) FROM samples")[0][0]
+    assert 0 < saved < 40
+    rest = distill(*command, "--json")
+    assert rest.returncode == 0, rest.stderr
+    figures = json.loads(rest.stdout)
+    assert (figures["samples"], figures["samples_from_ledger"]) == (40, saved)
+    assert figures["settled_by"] == {"enough": 40}
+    curated = distill("curate", *[part for part in command[1:] if "127.0.0.1" not in part and part != "--base-url"])
+    assert curated.returncode == 0 and "40 traces kept" in curated.stdout
+
+
+@pytest.mark.parametrize("continues", ["continue_final_message", None])
+def test_the_token_ladder(distill, query, start, harvest_of, tmp_path, continues):
+    """What the first limit cuts goes on where the server can: each token is drawn once, and counted once.
+
+    Where it cannot, the problem's next sample is drawn with the higher limit.
+    """
+    port, out = start(continues=continues, pieces=20), tmp_path / "run"
+    settings = ["harvest.samples_per_problem=3", "harvest.adaptive={enough: 1}", "harvest.token_ladder=[8]"]
+    command = [*harvest_of(12, port), *(part for each in settings for part in ("--set", each))]
+    before = stats(port)["pieces"]
+    done = distill(*command, "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert (figures["accepted"], figures["settled_by"]) == (12, {"enough": 12})
+    rows = query(out, "SELECT finish_reason, count(*), sum(completion_tokens) FROM samples GROUP BY 1 ORDER BY 1")
+    assert rows == [("length", 12, 12 * 8), ("stop", 12, 12 * 21)]
+    drawn = stats(port)["pieces"] - before
+    if continues:
+        assert (figures["samples"], figures["completion_tokens"]) == (12, 12 * 21)
+        assert 12 * 21 <= drawn <= 12 * 21 + 200  # the probe's too
+        assert query(out, "SELECT count(*) FROM samples WHERE splices <> '[]'") == [(12,)]
+    else:
+        assert (figures["samples"], figures["completion_tokens"]) == (24, 12 * 29)
+    again = distill(*command, "--json")
+    assert json.loads(again.stdout)["samples_from_ledger"] == figures["samples"]
+    curated = distill("curate", *[part for part in command[1:] if "127.0.0.1" not in part and part != "--base-url"])
+    assert curated.returncode == 0 and "12 traces kept" in curated.stdout, curated.stdout

@@ -151,7 +151,8 @@ def open_endpoint(monkeypatch):
     from distill.recipes import Endpoint
 
     def open_at(*servers: Server, require_reasoning: bool = True, opened_by_prompt: bool = False, **settings: Any):
-        given = {"idle_seconds": 1.0, "first_token_seconds": 5.0, "give_up_seconds": 8.0, **settings}
+        impatient = {"idle_seconds": 1.0, "first_token_seconds": 5.0, "give_up_seconds": 8.0}
+        given = {"continue_partial": "never", **impatient, **settings}
         reasoning = REASONING.model_copy(update={"opened_by_prompt": opened_by_prompt})
         return EndpointEngine.open(
             [server.url for server in servers], name="t", served=None, reasoning=reasoning,

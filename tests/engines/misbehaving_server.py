@@ -26,6 +26,9 @@ SETTINGS: dict[str, Any] = {
     "tail_seconds": 0.0,
     "style": "reasoning",
     "pieces": 4,
+    "wrong": 0.0,  # share of completions, by seed, whose answer is wrong
+    "cut": 0.0,  # share cut off in their thought by the token limit
+    "foreign": 0.0,  # share that thinks in Chinese
     "ignore_seed": False,
     "refuse_n": False,
     "refuse_fields": [],
@@ -35,8 +38,14 @@ SETTINGS: dict[str, Any] = {
     "echo": False,  # error messages and completions repeat the Authorization header
     "models": ["tiny-served"],
     "broken": False,  # every connection is closed without an answer
+    "continues": None,  # goes on from an assistant message at the end: "continue_final_message", "prefix" or "trailing"
+    "strips_thought": False,  # the template drops what an assistant message has up to </think>, as DeepSeek-R1's does
+    "piece_seconds": 0.0,
+    "loops": False,  # the thought goes round in circles
 }
-STATS: dict[str, Any] = {"requests": 0, "served": 0, "refused": 0, "in_flight": 0, "most": 0, "area": 0.0, "at": 0.0}
+STATS: dict[str, Any] = {"requests": 0, "served": 0, "refused": 0, "in_flight": 0, "most": 0, "area": 0.0, "at": 0.0,
+    "pieces": 0, "left": 0,
+}  # fmt: skip
 ATTEMPTS: Counter[str] = Counter()
 SERVED: Counter[str] = Counter()
 RANDOM = random.Random(0)
@@ -90,8 +99,16 @@ def deltas(body: dict[str, Any], seed: int, key: str) -> list[dict[str, str]]:
     result = int(found[1]) + int(found[2]) if found else 1035
     mark = RANDOM.random() if SETTINGS["ignore_seed"] else seed
     thought = [f"step {at} of {mark}. " for at in range(SETTINGS["pieces"])]
+    if SETTINGS["loops"]:
+        thought = ["wait let me think about that sum once more and then again from the very start of it all . "] * 4000
+    style, quality = SETTINGS["style"], random.Random(seed).random()
+    if quality < SETTINGS["wrong"]:
+        result += 1
+    if random.Random(-seed - 1).random() < SETTINGS["foreign"]:
+        thought = ["\u6211\u4eec\u4e00\u6b65\u4e00\u6b65\u7b97\u3002" for _ in thought]
+    if is_cut(seed):
+        return [{"reasoning": piece} for piece in thought]
     answer = f"\\boxed{{{result}}}" + (key if SETTINGS["echo"] else "")
-    style = SETTINGS["style"]
     if style in ("reasoning", "reasoning_content"):
         return [{style: piece} for piece in thought] + [{"content": answer}]
     if style == "both":
@@ -102,6 +119,10 @@ def deltas(body: dict[str, Any], seed: int, key: str) -> list[dict[str, str]]:
     if style in ("plain", "hidden"):
         return [{"content": answer}]
     return [{"content": piece} for piece in (opening, *thought, closing, answer) if piece]
+
+
+def is_cut(seed: int) -> bool:
+    return random.Random(seed).random() > 1 - SETTINGS["cut"]
 
 
 async def chat(reply: Reply, body: dict[str, Any], key: str) -> None:
@@ -132,8 +153,38 @@ def field_instead(field: str) -> str:
     return "max_completion_tokens" if field == "max_tokens" else "nothing"
 
 
+def rest_of(body: dict[str, Any], key: str) -> list[dict[str, str]] | None:
+    """What follows the assistant message at the end of a chat; None where there is none, or no such service."""
+    *asked, last = body["messages"]
+    form = SETTINGS["continues"]
+    is_asked = bool(body.get(form) or last.get(form)) if form != "trailing" else True
+    if form is None or last["role"] != "assistant" or not is_asked:
+        return None
+    pieces = deltas({**body, "messages": asked}, body.get("seed", 0), key)
+    thought = "".join(piece.get("reasoning", "") for piece in pieces)
+    whole = f"<think>\n{thought}\n</think>\n\n{pieces[-1].get('content', '')}"
+    given = last["content"]
+    if last.get("reasoning_content"):
+        given = f"<think>\n{last['reasoning_content']}" + (f"\n</think>\n\n{given}" if given else "")
+    if SETTINGS["strips_thought"]:
+        given = given.split("</think>")[-1]
+    whole, given = (re.sub(r"\s*</think>\s*", "\n</think>\n\n", text) for text in (whole, given))
+    if not whole.startswith(given):
+        return pieces
+    rest = whole[len(given) :]
+    before, marker, after = rest.partition("\n</think>\n\n")
+    if not marker and "</think>" not in given:
+        return [{"reasoning": word} for word in words(before)]
+    return [{"reasoning": word} for word in words(before)] * bool(marker) + [{"content": after if marker else rest}]
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"step \d+ of -?\d+\. |.+?(?:\. |$)", text)
+
+
 async def answer(reply: Reply, body: dict[str, Any], key: str) -> None:
-    prompt, seed, n = body["messages"][-1]["content"], body.get("seed", 0), body.get("n", 1)
+    asked = [message for message in body["messages"] if message["role"] == "user"]
+    prompt, seed, n = asked[-1]["content"], body.get("seed", 0), body.get("n", 1)
     identity = f"{prompt}|{seed}"
     ATTEMPTS[identity] += 1
     found = re.search(r"\[\[(\w+)\*(\d+)\]\]", prompt)
@@ -143,7 +194,8 @@ async def answer(reply: Reply, body: dict[str, Any], key: str) -> None:
         await reply.whole(400, {"error": {"message": "n must be 1"}})
         return
     await asyncio.sleep(SETTINGS["tail_seconds"] if RANDOM.random() < SETTINGS["tail_share"] else SETTINGS["seconds"])
-    pieces = deltas(body, seed, key)
+    pieces = rest_of(body, key)
+    pieces = deltas(body, seed, key) if pieces is None else pieces
     usage = {"prompt_tokens": 7, "completion_tokens": len(pieces) + 500 * (SETTINGS["style"] == "hidden")}
     if found and found[1] == "whole":
         message = {name: "".join(p.get(name, "") for p in pieces) for name in ("reasoning", "content")}
@@ -161,9 +213,11 @@ async def stream(
     reply: Reply, body: dict[str, Any], pieces: list[dict[str, str]], usage: dict[str, int], *, slow: bool, n: int = 1
 ) -> None:
     await reply.raw(b": keep-alive\n\n")
-    for piece in pieces:
-        if slow:
-            await asyncio.sleep(0.3)
+    limit = body.get("max_tokens") or body.get("max_completion_tokens") or len(pieces)
+    usage = {**usage, "completion_tokens": min(usage.get("completion_tokens", 0), limit)} if usage else usage
+    for piece in pieces[:limit]:
+        await asyncio.sleep(0.3 if slow else SETTINGS["piece_seconds"])
+        STATS["pieces"] += 1
         for index in range(n):
             choice: dict[str, Any] = {"index": index, "delta": piece, "finish_reason": None}
             if body.get("logprobs"):
@@ -171,7 +225,8 @@ async def stream(
                 choice["logprobs"] = {"content": [entry]}
             await reply.event({"choices": [choice], "system_fingerprint": "fp"})
     for index in range(n):
-        await reply.event({"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]})
+        reason = "length" if is_cut(body.get("seed") or 0) or len(pieces) > limit else "stop"
+        await reply.event({"choices": [{"index": index, "delta": {}, "finish_reason": reason}]})
     if SETTINGS["usage"] and body.get("stream_options", {}).get("include_usage"):
         await reply.event({"choices": [], "usage": usage})
 
@@ -197,6 +252,15 @@ async def misbehave(reply: Reply, kind: str, body: dict[str, Any]) -> bool:
         case "none":
             reply.start()
             await reply.end()
+        case "half":
+            reply.start()
+            await reply.raw(b": keep-alive\n\n")
+            pieces = deltas(body, body.get("seed", 0), "")
+            for half in pieces[: len(pieces) // 2]:
+                STATS["pieces"] += 1
+                await reply.event({"choices": [{"index": 0, "delta": half, "finish_reason": None}]})
+            await asyncio.sleep(0.05)
+            reply.reset()
         case "two":
             reply.start()
             await stream(reply, body, [{"content": "x"}], {}, slow=False, n=2)
@@ -247,6 +311,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 await reply.whole(200, {**STATS, "by_request": SERVED})
             elif SETTINGS["broken"]:
                 reply.reset()
+            elif path == "/health":
+                await reply.whole(200, {})
             elif path == "/v1/models":
                 listed = [{"id": name, "max_model_len": SETTINGS["context"]} for name in SETTINGS["models"]]
                 await reply.whole(200, {"data": listed})
@@ -254,8 +320,10 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 await chat(reply, body, key[1] if key else "")
             else:
                 await reply.whole(404, {"error": {"message": "no such page"}})
-    except (asyncio.IncompleteReadError, ConnectionError):
+    except asyncio.IncompleteReadError:
         pass
+    except ConnectionError:
+        STATS["left"] += 1
     finally:
         writer.close()
 

@@ -22,13 +22,14 @@ class Counting:
 
     def __init__(self, engine, interrupt_after: int | None = None) -> None:
         self.engine, self.interrupt_after = engine, interrupt_after
-        self.model, self.fingerprint = engine.model, engine.fingerprint
+        self.model, self.fingerprint, self.can_continue = engine.model, engine.fingerprint, False
         self.asked: list[str] = []
 
     def render(self, user_message):
         return self.engine.render(user_message)
 
     def sample(self, requests):
+        requests = list(requests)
         self.asked += [request.key(self.fingerprint) for request in requests]
         for number, sample in enumerate(self.engine.sample(requests)):
             if number == self.interrupt_after:
@@ -100,7 +101,7 @@ from distill.records import Sample, SampleRequest, SamplingParams
 from distill.store.ledger import Ledger
 
 class Engine:
-    model, fingerprint = "scripted", "f"
+    model, fingerprint, can_continue = "scripted", "f", False
     def sample(self, requests):
         for number, request in enumerate(requests):
             if number == 37:

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from distill.engines.base import sample_through_ledger
+from distill.engines.base import draw, sample_through_ledger
 from distill.errors import ConfigError, InfrastructureError
+from distill.records import Sample, Unanswered
 from distill.store.ledger import Ledger
 
 
@@ -65,8 +66,9 @@ def test_a_fault_is_retried_and_counted(start_server, open_endpoint, ask, kind, 
 def test_what_would_fail_again_is_recorded_and_the_rest_goes_on(start_server, open_endpoint, ask, kind, recorded):
     server = start_server()
     engine = open_endpoint(server)
-    samples = drawn(engine, ask([f"1+1 [[{kind}*9]]", "2+2"]))
-    assert [sample.answer for sample in samples] == ["\\boxed{4}"]
+    items = [item for item in engine.sample(ask([f"1+1 [[{kind}*9]]", "2+2"])) if item is not None]
+    (refused,), (sample,) = [[item for item in items if isinstance(item, each)] for each in (Unanswered, Sample)]
+    assert (refused.problem_id, refused.is_refused, sample.answer) == ("p0", True, "\\boxed{4}")
     report = engine.report()
     assert report["not_drawn"] == {recorded: 1}
     assert report["not_drawn_first"][0]["problem_id"] == "p0"
@@ -79,7 +81,8 @@ def test_answers_that_stay_broken_end_the_run_after_all_others(start_server, ope
     with pytest.raises(InfrastructureError, match=r"1 requests had no whole answer in 2 attempts \(1 malformed"):
         for sample in engine.sample(ask(["1+1 [[malformed*9]]", "2+2", "3+3"])):
             samples.append(sample)
-    assert len([sample for sample in samples if sample]) == 2
+    assert len([sample for sample in samples if isinstance(sample, Sample)]) == 2
+    assert [item.is_refused for item in samples if isinstance(item, Unanswered)] == [False]
 
 
 def test_a_slow_stream_is_not_cut_while_it_moves(start_server, open_endpoint, ask):
@@ -101,12 +104,13 @@ def test_tokens_are_counted_by_pieces_where_the_server_does_not_count(start_serv
     assert sample.completion_tokens == 5
 
 
-def test_logprobs_are_handed_on(start_server, open_endpoint, ask):
+def test_logprobs_reach_the_ledger(start_server, open_endpoint, ask, tmp_path):
     engine = open_endpoint(start_server(), top_logprobs=3)
-    found = {}
-    engine._on_logprobs = found.__setitem__
     (sample,) = drawn(engine, ask(["1+1"]))
-    assert [entry["logprob"] for entry in found[sample.key]] == [-0.5] * 5
+    assert [entry["logprob"] for entry in sample.logprobs] == [-0.5] * 5
+    with Ledger.open(tmp_path / "l.db", create=True) as ledger:
+        ledger.add_samples([sample])
+        assert ledger.get_logprobs([sample.key]) == {sample.key: sample.logprobs}
 
 
 def test_2000_in_flight(start_server, open_endpoint, ask):
@@ -117,6 +121,37 @@ def test_2000_in_flight(start_server, open_endpoint, ask):
     stats = server.stats()
     assert stats["most"] >= 1800
     assert sorted(stats["by_request"].values()) == [1] * 3000 + [3]  # each once; the probe's question three times
+
+
+FAULTS = ("after", "429", "500", "503", "reset", "midreset", "half", "malformed", "cut", "truncated", "two", "none",
+          "error", "slow", "whole", "stall")  # fmt: skip
+REFUSED = ("400", "422", "filter")
+
+
+def test_every_fault_at_once_with_2000_in_flight(start_server, open_endpoint, ask, tmp_path):
+    """Each request has its sample, or the reason why it has none; a share of refusals at random lowers nothing."""
+    server = start_server(seconds=0.8, noise=0.05, continues="continue_final_message", pieces=8)
+    settings = {"max_in_flight": 2000, "first_token_seconds": 60.0, "idle_seconds": 2.0, "continue_partial": "auto"}
+    engine = open_endpoint(server, give_up_seconds=60.0, **settings)
+    kinds = [*FAULTS, *REFUSED, None]
+    texts = [f"{at}+1" + (f" [[{kind}*1]]" if (kind := kinds[at % len(kinds)]) in FAULTS else
+                          f" [[{kind}*99]]" if kind else "") for at in range(2400)]  # fmt: skip
+    requests = ask(texts)
+    with Ledger.open(tmp_path / "l.db", create=True) as ledger:
+        items = [item for item in draw(engine, ledger, requests) if item is not None]
+        assert ledger.count() == 2400 - 3 * 120
+    samples = {item.problem_id: item for item in items if isinstance(item, Sample)}
+    given_up = [item for item in items if isinstance(item, Unanswered)]
+    assert len(items) == 2400 and len(samples) == 2040
+    assert len(given_up) == 3 * 120 and all(item.is_refused for item in given_up)
+    assert all(samples[f"p{at}"].answer == f"\\boxed{{{at + 1}}}" for at in range(2400) if f"p{at}" in samples)
+    report, stats = engine.report(), server.stats()
+    assert report["not_drawn"] == {"rejected": 240, "content_filter": 120}
+    assert {"rate_limited", "overloaded", "server_error", "reset", "malformed", "truncated", "wrong_n", "stalled"} <= (
+        report["failures"].keys()
+    )
+    assert report["replicas"][0]["limit_falls"] == 0 and stats["most"] >= 1200  # failing ones are soon over
+    assert report["continued"]["completions"] >= 120  # broken streams went on
 
 
 def test_slots_stay_full_under_heavy_tailed_lengths(start_server, open_endpoint, ask):
@@ -205,7 +240,7 @@ def test_the_fingerprint_is_of_the_model_not_of_the_address(start_server, open_e
 def test_leaving_early_drops_what_is_in_flight(start_server, open_endpoint, ask):
     engine = open_endpoint(start_server(seconds=0.05), max_in_flight=4)
     samples = engine.sample(ask([f"{at}+1" for at in range(100)]))
-    assert next(samples) is not None
+    assert any(isinstance(item, Sample) for item in samples)
     started = time.monotonic()
     samples.close()
     assert time.monotonic() - started < 2.0

@@ -16,7 +16,7 @@ Script = Callable[[str, int], str]
 class ScriptedEngine:
     """Renders like a chat template and returns what the script says, last request first."""
 
-    model = "scripted"
+    model, can_continue = "scripted", False
 
     def __init__(self, script: Script, *, fingerprint: str = "scripted-1", lose: int = 0) -> None:
         self.script, self.fingerprint, self.lose = script, fingerprint, lose

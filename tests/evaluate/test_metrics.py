@@ -67,9 +67,3 @@ def test_the_two_standard_errors_by_hand():
     assert metrics.decoding_standard_error([0, 1, 1, 2], 2) == pytest.approx(np.sqrt(0.5) / 4)
     assert metrics.item_standard_error([0, 1, 1, 2], 2) == pytest.approx(np.sqrt(1 / 6) / 2)
     assert metrics.decoding_standard_error([0, 1], 1) is None and metrics.benchmark_interval([0, 1], 1) is None
-
-
-def test_wilson_interval_of_the_textbook():
-    assert metrics.wilson_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-3)
-    assert metrics.wilson_interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-3)
-    assert metrics.wilson_interval(0, 0) == (0.0, 1.0)

@@ -49,6 +49,7 @@ def test_all_repeats_count_and_an_unclosed_thought_is_no_answer(tmp_path):
     assert found["pass@1,all"] == pytest.approx(1 / 3)
     assert found["pass@k,all"] == found["cons@k,all"] == 1.0
     assert found["no_answer_rate,all"] == pytest.approx(2 / 3)
+    assert found["undecided_rate,all"] == 0.0
 
 
 def test_a_problem_survives_the_way_through_a_document():

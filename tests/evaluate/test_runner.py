@@ -80,7 +80,7 @@ def test_figures_equal_those_by_hand_and_lm_evals_own(scripted_engine, tasks, le
     assert scores["truncation_rate"] == pytest.approx(3 / 16)
     assert scores["no_answer_rate"] == pytest.approx(2 / 16)
     own = result.lm_eval["results"]["sums"]
-    for name in ("pass@1", "pass@k", "cons@k", "truncation_rate", "no_answer_rate"):
+    for name in ("pass@1", "pass@k", "cons@k", "truncation_rate", "no_answer_rate", "undecided_rate"):
         assert own[f"{name},all"] == pytest.approx(scores[name])
 
 

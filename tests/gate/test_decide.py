@@ -84,6 +84,13 @@ def test_truncation_over_the_cap_is_invalid_for_student_and_teacher(result_of, o
     )
 
 
+def test_undecided_samples_are_not_correct_and_can_be_capped(result_of, others):
+    unsure = result_of([3] * 100, outcomes=("correct", "correct", "correct", "undecided"))
+    assert unsure.tasks["tiny"].scores["pass@1"] == 0.75
+    assert unsure.tasks["tiny"].scores["undecided_rate"] == 0.25
+    assert "undecided_rate 25.0%, at most 20.0%" in invalid(unsure, others, max_undecided_rate=0.2)
+
+
 def test_repeated_samples_are_invalid(result_of, others):
     assert "share a seed" in invalid(result_of(TEACHER, num_distinct_seeds=1), others)
     assert "the same text" in invalid(result_of(TEACHER, num_distinct_texts=1), others)

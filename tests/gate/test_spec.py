@@ -3,7 +3,7 @@
 import pytest
 
 from distill import catalog
-from distill.errors import CatalogError, ConfigError
+from distill.errors import CatalogError, ConfigError, GateError
 from distill.gate.spec import Gate, load_gate
 
 GOOD = """kind: gate
@@ -37,6 +37,9 @@ def test_quickstart_demands_what_the_readme_says():
         (GOOD.replace("ratio: 0.85", "minimum: 0.5"), "'minimum' has no meaning against teacher"),
         (GOOD.replace("ratio: 0.85", "ratio: 0"), "above 0"),
         (GOOD.replace("ratio: 0.85", "alpha: 0.5"), "below 0.5"),
+        (GOOD.replace("ratio: 0.85", "alpha_fail: 0.1"), "of method sequential"),
+        (GOOD.replace("ratio: 0.85", "fails_below: reference"), "of method sequential"),
+        (GOOD + "budget: {max_rounds: 0}\n", "max_rounds"),
         (GOOD + "metric: cons@k\n", "metric"),
         (GOOD + "validity: {max_truncation_rate: 2.0}\n", "at most 1"),
     ],
@@ -59,3 +62,33 @@ def test_a_gate_made_in_code_equals_its_file(tmp_path):
 def test_unknown_gate_gets_the_nearest_name():
     with pytest.raises(CatalogError, match="did you mean 'quickstart'"):
         load_gate("quikstart")
+
+
+def sequential_gate(*comparisons, **fields):
+    rows = [{"method": "sequential", **row} for row in comparisons]
+    return Gate(kind="gate", name="mine", description="d", tasks=["tiny"], comparisons=rows, **fields)
+
+
+def test_a_sequential_comparison_as_bars():
+    gate = sequential_gate(
+        {"against": "baseline", "baseline": "o1-mini", "margin": 0.03, "alpha": 0.02, "alpha_fail": 0.1},
+        {"against": "checkpoint", "margin": 0.05, "fails_below": "reference"},
+        estimand="benchmark",
+        budget={"max_rounds": 16, "final_share": 0.0},
+    )
+    assert gate.needs == ["checkpoint"]
+    first, second = gate.demand(gate.comparisons[0], 0.636), gate.demand(gate.comparisons[1])
+    assert (first.pass_bar, first.fail_bar) == (pytest.approx(0.606), pytest.approx(0.606))
+    assert (first.alpha_pass, first.alpha_fail) == (0.02, 0.05)  # one of two that may fail the gate: half each
+    assert (first.cap_rounds, first.final_share, first.estimand) == (16, 0.0, "benchmark")
+    assert (second.pass_bar, second.fail_bar, second.lowest, second.highest) == (-0.05, 0.0, -1.0, 1.0)
+    assert (second.alpha_pass, second.alpha_fail) == (0.05, 0.025)
+
+
+def test_ratio_and_constant_as_bars():
+    gate = sequential_gate({"against": "teacher", "ratio": 0.8}, {"against": "constant", "minimum": 0.5})
+    assert gate.demand(gate.comparisons[0]).lowest == pytest.approx(-0.8)
+    assert gate.demand(gate.comparisons[1]).pass_bar == 0.5
+    loose = sequential_gate({"against": "baseline", "baseline": "b", "margin": 0.3})
+    with pytest.raises(GateError, match="known without a sample"):
+        loose.demand(loose.comparisons[0], 0.2)

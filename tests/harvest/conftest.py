@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distill.engines.reasoning import split_reasoning
+from distill.harvest.asking import Asking
+from distill.harvest.policy import Plan
 from distill.records import Problem, Sample, SampleRequest, SamplingParams
 from distill.store.ledger import Ledger
 
@@ -17,7 +20,7 @@ PARAMS = SamplingParams(0.6, 0.95, 64)
 class Arithmetic:
     """Answers 'a+b': index 0 right, 1 wrong, 2 cut off in its thought, 3 without an answer; i+1 tokens each."""
 
-    model, fingerprint = "arithmetic", "a0"
+    model, fingerprint, can_continue = "arithmetic", "a0", False
 
     def __init__(self, stop_after: int | None = None):
         self.drawn: list[SampleRequest] = []
@@ -26,8 +29,11 @@ class Arithmetic:
     def render(self, user_message: str) -> str:
         return f"<user>{user_message}<assistant>"
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Iterator[Sample]:
+    def sample(self, requests: Iterable[SampleRequest | None]) -> Iterator[Sample | None]:
         for request in requests:
+            if request is None:
+                yield None
+                continue
             if self.stop_after is not None and len(self.drawn) >= self.stop_after:
                 raise KeyboardInterrupt
             self.drawn.append(request)
@@ -71,8 +77,19 @@ def problems():
 
 
 @pytest.fixture
-def settings():
-    return {"samples_per_problem": 4, "params": PARAMS, "run_seed": 5, "verify_workers": 1}
+def asking_of():
+    """What is asked of the arithmetic engine's problems: four samples each, unless the plan is changed."""
+
+    def make(fingerprint: str = Arithmetic.fingerprint, **plan: Any) -> Asking:
+        values = {"most": 4, "rungs": (PARAMS.max_new_tokens,)} | plan
+        return Asking(Plan(**values), PARAMS, 5, fingerprint, Arithmetic().render)
+
+    return make
+
+
+@pytest.fixture
+def settings(asking_of):
+    return {"asking": asking_of(), "verify_workers": 1}
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ import pytest
 
 from distill.engines.base import sample_through_ledger
 from distill.errors import ProblemError
-from distill.harvest.runner import harvest, requests_for
-from distill.records import SamplingParams, Verdict
-from distill.verify.base import verifier
-
-PARAMS = SamplingParams(0.6, 0.95, 64)
+from distill.harvest.policy import Ask
+from distill.harvest.runner import harvest
+from distill.records import Verdict
+from distill.verify.base import current_version
 
 
 def test_counts(engine, ledger, problems, settings):
@@ -49,12 +48,29 @@ def test_an_interrupt_keeps_what_was_finished(engine, ledger, problems, settings
     assert (ledger.count(), ledger.count_verdicts()) == (16, 16)
 
 
+def requests_of(asking, problems):
+    entries = [asking.entry(problem) for problem in problems]
+    return [asking.request(entry, Ask(index, 0)) for entry in entries for index in range(4)]
+
+
+def test_a_new_gold_answer_under_the_same_prompt_is_verified_again(engine, ledger, problems, settings):
+    before = harvest(engine(), ledger, problems(2), **settings)
+    mended = [replace(problem, answer="no such answer") for problem in problems(2)]
+    again = engine()
+    summary = harvest(again, ledger, mended, **settings)
+    assert again.drawn == [] and before.accepted > 0
+    assert summary.accepted == 0
+    assert harvest(engine(), ledger, problems(2), **settings).accepted == before.accepted
+
+
 def test_missing_and_failed_verdicts_are_made_up_for(engine, ledger, problems, settings):
-    requests = requests_for(engine().render, problems(3), 4, PARAMS, 5)
-    samples = list(sample_through_ledger(engine(), ledger, requests))
-    version = verifier("exact").version()
-    broken = [Verdict(sample.key, "exact", version, "error", 0.0, None, "time limit") for sample in samples[:2]]
-    kept = Verdict(samples[3].key, "exact", version, "no_answer", 0.0, None, "said before")
+    samples = list(sample_through_ledger(engine(), ledger, requests_of(settings["asking"], problems(3))))
+    version = {problem.id: current_version(problem) for problem in problems(3)}
+    broken = [
+        Verdict(sample.key, "exact", version[sample.problem_id], "error", 0.0, None, "time limit")
+        for sample in samples[:2]
+    ]
+    kept = Verdict(samples[3].key, "exact", version[samples[3].problem_id], "no_answer", 0.0, None, "said before")
     outdated = Verdict(samples[5].key, "exact", "0-old", "correct", 1.0, "5")
     ledger.add_verdicts([*broken, kept, outdated])
     again = engine()
@@ -80,12 +96,12 @@ def test_a_prompt_that_had_another_id(engine, ledger, problems, settings):
 def test_repeated_problems_are_drawn_once(engine, ledger, problems, settings):
     twice = [*problems(2), *(replace(problem, id=f"{problem.id}.2") for problem in problems(2))]
     summary = harvest(engine(), ledger, twice, **settings)
-    assert (summary.problems, summary.samples, ledger.count()) == (4, 8, 8)
+    assert (summary.problems, summary.problems_settled, summary.samples, ledger.count()) == (2, 2, 8, 8)
 
 
-def test_nothing_accepted_has_no_cost_per_trace(engine, ledger, problems, settings):
+def test_nothing_accepted_has_no_cost_per_trace(engine, ledger, problems, asking_of):
     wrong = [replace(problem, answer="999") for problem in problems(2)]
-    summary = harvest(engine(), ledger, wrong, **settings | {"samples_per_problem": 1})
+    summary = harvest(engine(), ledger, wrong, asking_of(most=1), verify_workers=1)
     assert (summary.accepted, summary.tokens_per_accepted_trace) == (0, None)
     assert "no teacher tokens per accepted trace" in str(summary)
 
@@ -95,14 +111,14 @@ def test_no_problems(engine, ledger, settings):
         harvest(engine(), ledger, [], **settings)
 
 
-def test_a_sample_is_committed_before_it_is_handed_on(engine, ledger, problems):
-    requests = requests_for(engine().render, problems(5), 4, PARAMS, 5)
+def test_a_sample_is_committed_before_it_is_handed_on(engine, ledger, problems, asking_of):
+    requests = requests_of(asking_of(), problems(5))
     for sample in sample_through_ledger(engine(), ledger, requests, commit_every=6):
         assert sample.key in ledger.get_samples([sample.key])
 
 
-def test_slow_samples_are_committed_by_time(engine, ledger, problems):
-    requests = requests_for(engine().render, problems(5), 4, PARAMS, 5)
+def test_slow_samples_are_committed_by_time(engine, ledger, problems, asking_of):
+    requests = requests_of(asking_of(), problems(5))
     samples = sample_through_ledger(engine(), ledger, requests, commit_every=1000, commit_every_seconds=0.0)
     next(samples)
     assert ledger.count() == 1

@@ -18,6 +18,7 @@ from distill.evaluate.tasks import read_task
 from distill.gate.decide import judge
 from distill.gate.report import write_verdict
 from distill.gate.spec import Comparison, Gate, Validity
+from distill.harvest.policy import PassRate
 from distill.harvest.summary import FamilyYield, HarvestSummary
 from distill.provenance import RunFile
 from distill.records import Problem, Sample, SampleRequest, SamplingParams, Verdict
@@ -79,7 +80,7 @@ def harvested(problems: list[Problem], ledger: Ledger, chance: random.Random) ->
         sample, verdict = make_sample(problem, "teacher", 7, chance)
         ledger.add_samples([sample])
         ledger.add_verdicts([verdict])
-        rows.append(candidate(problem, sample, verdict))
+        rows.append(candidate(problem, sample, verdict, PassRate(1, 0.75, 0.3, 0.99)))
         found = families.setdefault(problem.family, FamilyYield())
         found.samples += 1
         found.tokens += sample.completion_tokens
@@ -87,7 +88,8 @@ def harvested(problems: list[Problem], ledger: Ledger, chance: random.Random) ->
     accepted = sum(found.accepted for found in families.values())
     tokens = sum(found.tokens for found in families.values())
     summary = HarvestSummary(
-        "tiny", "teacher", len(problems), 1, len(rows), 0, tokens, accepted,
+        "tiny", "teacher", len(problems), len(problems), accepted, {"all drawn": len(problems)}, None, 1, len(rows), 0,
+        tokens, None, accepted,
         {"correct": accepted, "wrong": len(rows) - accepted}, {"stop": len(rows)}, families, 9.5, tokens / 9.5,
     )  # fmt: skip
     return summary, curate(rows, build_steps([{"verified": {}}, {"max_per_problem": {"max_traces": 1}}]))

@@ -57,7 +57,9 @@ def test_every_section_is_there_and_filled(run_directory):
     for anchor, heading, _ in SECTIONS:
         assert f'<section id="{anchor}"><h2>{heading}</h2>' in text
     assert "missing" not in {value for name, value in page.attributes if name == "class"}
-    assert text.count("<svg ") == 7  # pass@1, cons@k, accept rate, token lengths, drops, loss, time by stage
+    assert (
+        text.count("<svg ") == 9
+    )  # pass@1, cons@k, accept rate, funnel, pass rates, token lengths, drops, loss, stages
     assert (run_directory / "report.html").stat().st_size < 500_000
 
 

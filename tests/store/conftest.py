@@ -46,8 +46,9 @@ def row() -> Callable[..., dict[str, Any]]:
             "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
             "reasoning": "r", "answer": "\\boxed{4}", "final_answer": "4", "completion": "c", "outcome": "correct",
             "score": 1.0, "verifier": "exact", "verifier_version": "1", "finish_reason": "stop",
-            "completion_tokens": 12, "prompt_tokens": 9, "teacher": "tiny", "teacher_fingerprint": "f0",
-            "temperature": 0.6, "top_p": 0.95, "seed": 7, "sample_index": 0,
+            "completion_tokens": 12, "prompt_tokens": 9, "cost_usd": 0.25, "teacher": "tiny",
+            "teacher_fingerprint": "f0", "temperature": 0.6, "top_p": 0.95, "seed": 7, "sample_index": 0,
+            "splices": [], "attempts": 1, "pass_rate": 0.75, "pass_rate_low": 0.3, "pass_rate_high": 0.99,
         }  # fmt: skip
         return values | changes
 

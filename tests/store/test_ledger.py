@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import shutil
 import signal
@@ -16,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from distill.errors import EXIT_INFRASTRUCTURE, EXIT_USAGE, InfrastructureError, LedgerError
-from distill.records import SamplingParams
+from distill.records import PartialTrace, ProblemYield, Sample, SamplingParams, TracePiece
 from distill.store import ledger as ledger_module
-from distill.store.ledger import APPLICATION_ID, Ledger
+from distill.store import schema
+from distill.store.ledger import Ledger
+from distill.store.schema import APPLICATION_ID
 
 
 def test_samples_come_back_as_they_went_in(tmp_path, sample):
@@ -167,7 +170,7 @@ def test_damaged_pages_are_refused_at_open_and_by_check(tmp_path, sample, monkey
     with Ledger.open(path, create=True) as ledger:
         ledger.add_samples(sample(number) for number in range(300))
     content = bytearray(path.read_bytes())
-    content[4096 * 5 : 4096 * 9] = random.Random(0).randbytes(4096 * 4)
+    content[4096 * 14 : 4096 * 18] = random.Random(0).randbytes(4096 * 4)
     path.write_bytes(content)
     with pytest.raises(LedgerError, match="damaged or not a ledger"):
         Ledger.open(path)
@@ -213,7 +216,7 @@ def test_another_version_is_refused_unchanged(tmp_path, sample):
         ledger.add_samples([sample(0)])
         ledger._connection.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match="found version 99, this distill reads and writes version 1"):
+    with pytest.raises(LedgerError, match="found version 99, this distill reads and writes version 2"):
         Ledger.open(path, create=True)
     assert path.read_bytes() == before
 
@@ -301,4 +304,55 @@ def test_columns_are_the_records_fields(tmp_path, sample, verdict):
     with Ledger.open(tmp_path / "l.db", create=True) as ledger:
         for table, record in (("samples", sample(0)), ("verdicts", verdict(0))):
             columns = [column[1] for column in ledger._connection.execute(f"PRAGMA table_info({table})")]
-            assert columns == ["row_id", *(field.name for field in dataclasses.fields(record))]
+            kept_apart = {"logprobs"}
+            assert columns == ["row_id", *(f.name for f in dataclasses.fields(record) if f.name not in kept_apart)]
+
+
+def test_a_ledger_of_version_1_is_brought_up_to_date_in_place(tmp_path, sample, verdict):
+    path = tmp_path / "ledger.db"
+    connection = sqlite3.connect(path)
+    for statement in schema._VERSION_1:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute("PRAGMA user_version = 1")
+    old = [field.name for field in dataclasses.fields(Sample) if field.name not in ("splices", "note", "logprobs")]
+    values = [json.dumps(value) if isinstance(value, dict) else value for value in map(sample(0).to_dict().get, old)]
+    names = ", ".join(f'"{name}"' for name in old)
+    connection.execute(f"INSERT INTO samples ({names}) VALUES ({', '.join('?' * len(old))})", values)
+    connection.commit()
+    connection.close()
+    with Ledger.open(path) as ledger:
+        assert list(ledger.samples()) == [sample(0)]
+        ledger.add_samples([sample(1, splices=(7,), note="loop")])
+    with Ledger.open(path) as ledger:
+        assert ledger.get_samples(["key-1"])["key-1"].splices == (7,)
+
+
+def test_pieces_join_to_a_partial_trace_until_the_sample_is_there(tmp_path, sample):
+    with Ledger.open(tmp_path / "l.db", create=True) as ledger:
+        ledger.add_pieces([TracePiece("key-0", "fresh", "lost ", "", 1), TracePiece("key-0", "fresh", "a ", "", 2)])
+        ledger.add_pieces([TracePiece("key-0", "more", "b ", "", 3), TracePiece("key-1", "fresh", "", "", 0)])
+        ledger.add_pieces([TracePiece("key-0", "spliced", "c", "answer", 4)])
+        assert ledger.get_partials(["key-0", "key-1", "key-2"]) == {
+            "key-0": PartialTrace("key-0", "a b c", "answer", 9, splices=(4,))
+        }
+        ledger.add_samples([sample(0)])
+        assert ledger.get_partials(["key-0"]) == {}
+
+
+def test_logprobs_are_kept_apart(tmp_path, sample):
+    logprobs = ({"token": "a", "logprob": -0.5, "top_logprobs": [{"token": "b", "logprob": -1.25}]},)
+    with Ledger.open(tmp_path / "l.db", create=True) as ledger:
+        ledger.add_samples([sample(0, logprobs=logprobs), sample(1)])
+        assert ledger.get_samples(["key-0"])["key-0"].logprobs == ()
+        assert ledger.get_logprobs(["key-0", "key-1"]) == {"key-0": logprobs}
+
+
+def test_yields_are_of_a_scope_and_the_last_counts(tmp_path):
+    first = ProblemYield("p", "enough", {"correct": 1}, {"stop": 1}, 12)
+    last = ProblemYield("p", "all drawn", {"correct": 1, "wrong": 2}, {"stop": 2, "length": 1}, 40, 0.5)
+    with Ledger.open(tmp_path / "l.db", create=True) as ledger:
+        assert ledger.add_yields("a", [first]) == ledger.add_yields("b", [first]) == 1
+        ledger.add_yields("a", [last])
+        assert ledger.get_yields("a", ["p", "q"]) == {"p": last} and ledger.get_yields("b", ["p"]) == {"p": first}
+    assert (last.samples, last.accepted) == (3, 1)

@@ -93,7 +93,7 @@ def test_another_programs_parquet_file(tmp_path):
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a"]}), tmp_path / "train-00000-of-00001.parquet")
-    with pytest.raises(TraceError, match="lacks the columns answer, completion"):
+    with pytest.raises(TraceError, match="lacks the columns answer, attempts, completion"):
         read_traces(tmp_path)
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from distill.errors import ProblemError
 from distill.records import Problem, Sample
-from distill.verify.base import verifier_names, verify
+from distill.verify.base import current_version, verifier_names, verify
 
 Make = Callable[..., Problem]
 MakeSample = Callable[..., Sample]
 
 
 def test_verifiers_are_the_files() -> None:
-    assert verifier_names() == ["choice", "code", "exact", "gym", "math"]
+    assert verifier_names() == ["choice", "code", "exact", "gym", "majority", "math"]
 
 
 def test_a_boxed_answer_in_an_unclosed_thought_is_never_read(make_problem: Make, make_sample: MakeSample) -> None:
@@ -54,9 +55,26 @@ def test_unknown_verifier_names_the_near_one(make_problem: Make, make_sample: Ma
 
 def test_verdict_names_sample_verifier_and_version(make_problem: Make, make_sample: MakeSample) -> None:
     sample = make_sample(r"\boxed{Yes}")
-    verdict = verify(make_problem("yes", verifier="exact"), sample)
-    assert (verdict.sample_key, verdict.verifier, verdict.version) == (sample.key, "exact", "1")
+    problem = make_problem("yes", verifier="exact")
+    verdict = verify(problem, sample)
+    assert (verdict.sample_key, verdict.verifier, verdict.version) == (sample.key, "exact", current_version(problem))
     assert (verdict.outcome, verdict.extracted) == ("correct", "Yes")
+    assert current_version(replace(problem, answer="no")) != current_version(problem)
+    assert current_version(replace(problem, meta={"tests": []})) != current_version(problem)
+
+
+def test_the_version_changes_with_gold_answer_and_tests_and_not_with_the_prompt(make_problem: Make) -> None:
+    problem = make_problem("1", verifier="code", tests={"inputs": ["1"]})
+    changed = [replace(problem, answer="2"), replace(problem, meta={"tests": {"inputs": ["2"]}})]
+    assert len({current_version(each) for each in (problem, *changed)}) == 3
+    assert current_version(replace(problem, prompt="another", id="q")) == current_version(problem)
+
+
+def test_an_aborted_stream_is_no_answer_whatever_stands_in_it(make_problem: Make, make_sample: MakeSample) -> None:
+    sample = replace(make_sample(r"\boxed{12}", finish_reason="aborted"), note="looped: 20 words, 8 times")
+    verdict = verify(make_problem("12"), sample)
+    assert (verdict.outcome, verdict.extracted) == ("no_answer", None)
+    assert verdict.detail == "aborted: looped: 20 words, 8 times"
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,38 @@ def test_equal(
     assert (verdict.outcome, verdict.score) == ("correct", 1.0), verdict
 
 
+# What each check says, and what that comes to: outcome and words of the detail.
+TOGETHER = [
+    ("x+1", r"\boxed{1+x}", "correct", "exact arithmetic"),
+    (r"3\sqrt{13}", r"\boxed{\sqrt{117}}", "correct", "both checks agree"),
+    (r"\int_0^1 x\,dx", r"\boxed{\int_{0}^{1} x\,dx}", "correct", "only Math-Verify could check"),
+    (r"\frac13", r"\boxed{0.33333333}", "undecided", "Math-Verify says equal, the second check different: 1/3 and"),
+    ("52_8", r"\boxed{52_9}", "undecided", "Math-Verify says equal, the second check different: 42 and 47"),
+    (r"\sin 15^\circ", r"\boxed{\frac{\sqrt6-\sqrt2}{4}}", "undecided", "Math-Verify says different, the second"),
+    (r"[0,\infty)", r"\boxed{x \ge 0}", "correct", "exact arithmetic"),
+    ("(3,4]", r"\boxed{3 < x \le 4}", "correct", "exact arithmetic"),
+    ("5.4 cents", r"\boxed{5.4 \text{ dollars}}", "undecided", "the units"),
+    ("3R^2", r"\boxed{3r^2}", "undecided", "Math-Verify says equal"),
+    ("x^2", r"\boxed{x^3}", "wrong", "both checks agree"),
+    ("73", r"\boxed{37}", "wrong", "different in exact arithmetic: 73 and 37"),
+    (r"\text{even}", r"\boxed{odd}", "wrong", "compared as words"),
+]
+
+
+@pytest.mark.parametrize(("gold", "answer", "outcome", "detail"), TOGETHER)
+def test_two_checks_together(
+    gold: str,
+    answer: str,
+    outcome: str,
+    detail: str,
+    make_problem: Callable[..., Problem],
+    make_sample: Callable[..., Sample],
+) -> None:
+    verdict = verify(make_problem(gold), make_sample(answer))
+    assert verdict.outcome == outcome and detail in verdict.detail, verdict
+    assert verdict.score == (1.0 if outcome == "correct" else 0.0)
+
+
 @pytest.mark.parametrize(("gold", "answer"), UNEQUAL)
 def test_unequal(
     gold: str, answer: str, make_problem: Callable[..., Problem], make_sample: Callable[..., Sample]

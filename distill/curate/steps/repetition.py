@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-
 from distill.curate.step import Decision, Row
-
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
+from distill.engines.degeneration import most_frequent_ngram
 
 
 class Repetition:
@@ -37,10 +33,3 @@ class Repetition:
         if occurrences < self.min_occurrences:
             return True
         return False, "loop", f"{occurrences} times {' '.join(ngram)!r}"
-
-
-def most_frequent_ngram(text: str, ngram_words: int) -> tuple[tuple[str, ...], int]:
-    """The n-gram of words that occurs most often, and how often; ((), 0) where the text is shorter than one."""
-    words = _WORD.findall(text.casefold())
-    counts = Counter(zip(*(words[offset:] for offset in range(ngram_words)), strict=False))
-    return counts.most_common(1)[0] if counts else ((), 0)
