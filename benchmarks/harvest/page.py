@@ -57,6 +57,8 @@ def _scenario(name: str, scenario: dict[str, Any], runs: list[dict[str, Any]]) -
 def _timed(runs: Sequence[dict[str, Any]]) -> list[str]:
     if not all("seconds" in run for run in runs):
         return ["did not start", "", "", _rows(runs), _served(runs), "", spread(runs, "process_seconds", 1)]
+    if any(2 * run["kept"] < run["rows"] for run in runs):
+        return ["ended early", "", "", _rows(runs), _served(runs), "", spread(runs, "process_seconds", 1)]
     share, allowed = spread(runs, "occupancy", 1, 100), spread(runs, "occupancy_of_allowed", 1, 100)
     return [
         spread(runs, "seconds", 2),

@@ -131,7 +131,7 @@ def run_client(server: Server, scenario: Scenario, name: str, folder: Path, peer
     server.play(scenario)
     server_cpu = server.cpu_seconds()
     limit = 20 * scenario.ideal_seconds() + 60
-    found: dict[str, Any] = {"scenario": scenario.name, "client": name}
+    found: dict[str, Any] = {"scenario": scenario.name, "client": name, "rows": scenario.rows}
     with Client([*command, "run", str(task)], environment, folder / "log.txt", folder) as client:
         if scenario.kill == "no":
             found["timed_out"] = not client.wait(limit)
