@@ -92,8 +92,8 @@ def sample_through_ledger(
     ledger: LedgerLike,
     requests: Iterable[SampleRequest],
     *,
-    commit_every: int = 32,
-    commit_every_seconds: float = 2.0,
+    commit_every: int = 256,
+    commit_every_seconds: float = 0.1,
 ) -> Iterator[Sample]:
     """Samples for all requests: first what the ledger has, then what the engine draws. Duplicates are drawn once."""
     wanted: dict[str, SampleRequest] = {}
@@ -112,8 +112,8 @@ def draw(
     ledger: LedgerLike,
     requests: Iterable[SampleRequest | None],
     *,
-    commit_every: int = 32,
-    commit_every_seconds: float = 2.0,
+    commit_every: int = 256,
+    commit_every_seconds: float = 0.1,
 ) -> Iterator[Sample | Unanswered | None]:
     """Samples of requests that the ledger does not have; None where nothing finished for a moment.
 

@@ -39,7 +39,7 @@ from distill.records import Sample, SampleRequest, SamplingParams, TracePiece, U
 
 PAUSE_SECONDS = 0.25
 """Nothing finished for so long: the consumer is told, so that it commits what it holds."""
-STARVED_SECONDS = 0.03
+STARVED_SECONDS = 0.01
 """The same while slots are free and the iterable had nothing to ask for: it is asked again afterwards."""
 ROOM_FOR_PROMPT = 16
 
@@ -144,6 +144,9 @@ class EndpointEngine:
                     unfinished += 1
             if not unfinished and is_exhausted:
                 return
+            if not unfinished:  # nothing can come: the consumer has work to do, or waits
+                yield None
+                continue
             try:
                 outcome = driver.outcomes.get(timeout=STARVED_SECONDS if is_starved else PAUSE_SECONDS)
             except queue.Empty:

@@ -14,6 +14,7 @@ Not covered: retries (`endpoint.py`), proxies and ~/.netrc (not read: a key must
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import resource
 from collections.abc import Callable
@@ -145,14 +146,17 @@ class EndpointClient:
             stream.feed_whole(await response.read())
             return stream.finish()
         pieces, loop = 0, asyncio.get_running_loop()
+        moved_at, idle = -math.inf, self._settings.idle_seconds
         async for chunk in response.content.iter_any():
             stream.feed(chunk)
             if stream.degenerate is not None:
                 response.close()
                 return stream.aborted()
             if stream.num_pieces > pieces:
-                pieces = stream.num_pieces
-                limit.reschedule(loop.time() + self._settings.idle_seconds)
+                pieces, now = stream.num_pieces, loop.time()
+                if now - moved_at > idle / 64:  # a timer for every chunk costs more than reading it
+                    moved_at = now
+                    limit.reschedule(now + idle)
         return stream.finish()
 
     def without_key(self, text: str) -> str:

@@ -11,7 +11,7 @@ until the first token, so the order of answers would mislead), then to the numbe
 a quarter of before and at most nine tenths. What was sent before a fall does not count for the next one, as in TCP: one
 burst is one fall. The limit recovers by `STEP` of the ceiling every `step_seconds`, whether or not anything finishes,
 because traces take minutes. Under noise a refused request waits by itself and its slot goes to another; under load the
-replica also pauses for the server's Retry-After.
+replica also pauses for the server's Retry-After if it runs nothing: what runs will make room.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class LoadLimit:
         self._sends.clear()
         self._last_step = now
         self.falls += 1
-        if retry_after is not None:
+        if retry_after is not None and not running:  # what runs makes room: the limit is brake enough
             self.paused_until = now + min(retry_after, LONGEST_PAUSE_SECONDS)
         return True
 

@@ -111,9 +111,11 @@ async def probe(
             raise TeacherError(f"{url}: reasoning would be lost: {lost}")
         seed += 1  # a model may skip its thought, or fail to close it, once
         first, dialect = await _first(client, url, dialect, asked, short, question, seed)
-    again = await _try(client, dialect.call(url, question, short, seed, asked)) if dialect.takes_seed else None
-    is_same = None if again is None else _texts(first) == _texts(again)
     tiny = dialect.call(url, question, replace(params, max_new_tokens=min(8, longest)), seed, settings)
+    again, takes_two = await asyncio.gather(
+        _try(client, dialect.call(url, question, short, seed, asked)), _takes_two(client, tiny)
+    )
+    is_same = None if again is None else _texts(first) == _texts(again)
     report = ProbeReport(
         url=url,
         model=dialect.model,
@@ -121,7 +123,7 @@ async def probe(
         closed=_closed(first, reasoning),
         usage=first.completion_tokens is not None,
         seed_honoured=is_same if dialect.takes_seed else False,
-        n=await _takes_two(client, tiny),
+        n=takes_two,
         logprobs=bool(first.logprobs),
         context_tokens=context_tokens,
         system_fingerprint=first.system_fingerprint,

@@ -13,6 +13,7 @@ Not covered: that the model's own randomness continues; the tail of a continued 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -94,10 +95,10 @@ class _Trial:
     async def first_that_goes_on(
         self, case: Case, forms: Sequence[Form], prefix: PartialTrace, rest: str
     ) -> Form | None:
-        for form in forms:
-            if await self._goes_on(self._continuation.with_form(case, form), prefix, rest):
-                return form
-        return None
+        """The first of the forms, all asked at the same time, that gives what follows."""
+        asked = [self._goes_on(self._continuation.with_form(case, form), prefix, rest) for form in forms]
+        found = await asyncio.gather(*asked)
+        return next((form for form, goes_on in zip(forms, found, strict=True) if goes_on), None)
 
     async def _goes_on(self, continuation: Continuation, prefix: PartialTrace, rest: str) -> bool:
         params = replace(self._request.params, max_new_tokens=prefix.num_tokens + TAIL_TOKENS)

@@ -148,6 +148,7 @@ class StreamedCompletion:
             self._event(_parse(data))
 
     def _event(self, event: Any) -> None:
+        """Nearly all events are one token of one choice; they take the short way through."""
         if not isinstance(event, dict):
             raise EndpointFailure("malformed", f"an event is a {type(event).__name__}; expected an object")
         if event.get("error"):
@@ -157,6 +158,9 @@ class StreamedCompletion:
         if isinstance(event.get("system_fingerprint"), str):
             self._system_fingerprint = event["system_fingerprint"]
         choices = event.get("choices") or []
+        if type(choices) is list and len(choices) == 1 and type(choices[0]) is dict and not choices[0].get("index"):
+            self._choice(choices[0])
+            return
         if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
             raise EndpointFailure("malformed", "`choices` is not a list of objects")
         if len(choices) > 1 or any(choice.get("index") for choice in choices):
@@ -171,10 +175,11 @@ class StreamedCompletion:
         delta = {"content": raw} if raw is not None else choice.get("delta") or choice.get("message") or {}
         if not isinstance(delta, dict):
             raise EndpointFailure("malformed", f"`delta` is a {type(delta).__name__}; expected an object")
-        thought = next(((name, delta[name]) for name in REASONING_FIELDS if delta.get(name)), None)
-        if thought is not None:
-            self._reasoning_field = thought[0]
-            self._add(thought[1], is_reasoning=True)
+        for name in REASONING_FIELDS:
+            if thought := delta.get(name):
+                self._reasoning_field = name
+                self._add(thought, is_reasoning=True)
+                break
         if delta.get("content"):
             self._add(delta["content"], is_reasoning=False)
         if choice.get("finish_reason"):
@@ -302,7 +307,7 @@ def _in_stripped(position: int, text: str) -> int:
 
 def _parse(data: bytes) -> Any:
     try:
-        return json.loads(data)
+        return json.loads(data.decode())
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError
         raise EndpointFailure("malformed", f"an event of {len(data)} bytes is not JSON ({error})") from None
 

@@ -12,6 +12,7 @@ Not covered: what to draw of a problem (`policy.py`), limits on the whole (`budg
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -39,6 +40,7 @@ from distill.verify.pool import VerifierPool
 
 PROBLEMS_PER_LOOK = 500
 VERDICTS_PER_COMMIT = 64
+SECONDS_BETWEEN_COMMITS = 0.25
 IDLE_SECONDS = 0.02
 UNVERIFIED_PER_WORKER = 256
 
@@ -104,6 +106,7 @@ class _Harvest:
         self._under_way: dict[str, tuple[Entry, Ask]] = {}
         self._unverified: dict[str, tuple[Sample, bool]] = {}
         self._verdicts: list[Verdict] = []
+        self._committed_at = time.monotonic()
         self._yields: list[ProblemYield] = []
 
     def run(self) -> None:
@@ -113,17 +116,26 @@ class _Harvest:
                 self._drawn(item)
             elif isinstance(item, Unanswered):
                 self._unanswered(item)
-            self._take_verdicts(self.pool.poll(IDLE_SECONDS if item is None and self.pool.pending else 0.0))
+            self._take_verdicts(self.pool.poll(0.0))
+            if item is None:
+                self._use_the_pause()
             while self.pool.pending > self.limit:
                 self._take_verdicts(self.pool.poll(None))
-            if item is None:
+            if time.monotonic() - self._committed_at >= SECONDS_BETWEEN_COMMITS:
                 self.commit()
             self.progress(self.tally.view(self.engine))
         while self.pool.pending:
             self._take_verdicts(self.pool.poll(None))
 
+    def _use_the_pause(self) -> None:
+        """Nothing was drawn for a moment: take verdicts while they come."""
+        until = time.monotonic() + IDLE_SECONDS
+        while self.pool.pending and (left := until - time.monotonic()) > 0:
+            self._take_verdicts(self.pool.poll(left))
+
     def commit(self) -> None:
         """Verdicts, then what settled problems gave."""
+        self._committed_at = time.monotonic()
         self.ledger.add_verdicts(self._verdicts)
         self._verdicts = []
         self.ledger.add_yields(self.scope, self._yields)

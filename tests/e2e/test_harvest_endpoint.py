@@ -80,7 +80,7 @@ def test_kill_9_and_run_again(distill, query, start, harvest_of, tmp_path):
     assert len(found) == len(dict(found)) == 120
     assert kept.items() <= dict(found).items()
     assert stats(port)["requests"] - asked_before <= 120 - len(kept) + PROBE_REQUESTS
-    assert asked_before - PROBE_REQUESTS <= len(kept) + 8 * 2  # at most what was in flight, and one turn of it, was lost
+    assert asked_before - PROBE_REQUESTS <= len(kept) + 8 * 2  # what was in flight, and one turn of it
     assert query(tmp_path / "run", "SELECT count(*), count(DISTINCT sample_key) FROM verdicts") == [(120, 120)]
 
 
@@ -199,7 +199,7 @@ def test_the_token_ladder(distill, query, start, harvest_of, tmp_path, continues
     drawn = stats(port)["pieces"] - before
     if continues:
         assert (figures["samples"], figures["completion_tokens"]) == (12, 12 * 21)
-        assert 12 * 21 <= drawn <= 12 * 21 + 200  # the probe's too
+        assert 12 * 21 <= drawn <= 12 * 21 + 300  # the probe's too
         assert query(out, "SELECT count(*) FROM samples WHERE splices <> '[]'") == [(12,)]
     else:
         assert (figures["samples"], figures["completion_tokens"]) == (24, 12 * 29)

@@ -214,7 +214,8 @@ async def stream(
 ) -> None:
     await reply.raw(b": keep-alive\n\n")
     limit = body.get("max_tokens") or body.get("max_completion_tokens") or len(pieces)
-    usage = {**usage, "completion_tokens": min(usage.get("completion_tokens", 0), limit)} if usage else usage
+    if usage and len(pieces) > limit:
+        usage = {**usage, "completion_tokens": limit}
     for piece in pieces[:limit]:
         await asyncio.sleep(0.3 if slow else SETTINGS["piece_seconds"])
         STATS["pieces"] += 1
