@@ -1,7 +1,8 @@
 """Figures of one run of one client, from the server's log, the client's process and the rows it kept.
 
-The window runs from the first request of the harvest to the server's last answer. Requests that a client sends one
-after the other before it starts (a pre-flight probe) are no part of the window, but count as served, and as wasted.
+The window runs from the first request of the harvest to the server's last answer. What a client asks of one problem
+again and again before it asks any other (a pre-flight probe) is no part of the window, but counts as served, and as
+wasted.
 """
 
 from __future__ import annotations
@@ -15,12 +16,10 @@ Entry = Mapping[str, Any]
 
 
 def harvest_entries(entries: Sequence[Entry]) -> list[Entry]:
-    """The log without what was sent one at a time before the first two requests that overlap."""
-    for at, entry in enumerate(entries[:-1]):
-        ended = entry["ended"]
-        if ended is None or entries[at + 1]["arrived"] < ended or entry["outcome"] == "refused":
-            return list(entries[at:])
-    return list(entries)
+    """The log without the probes: they ask one problem several times, before any other is asked."""
+    first = entries[0]["problem"] if entries else None
+    other = next((at for at, entry in enumerate(entries) if entry["problem"] != first), len(entries))
+    return list(entries[max(0, other - 1) :])
 
 
 def accepted(entries: Sequence[Entry]) -> list[Entry]:
