@@ -75,7 +75,7 @@ def test_ideal_client_by_hand():
 
 
 def test_a_probe_is_no_part_of_the_window():
-    log = [entry(0.0, 1.0, n=2), entry(5.0, 6.0), entry(5.1, 6.5)]
+    log = [entry(0.0, 1.0, n=2), entry(5.0, 6.0), entry(5.1, 6.5, problem=1)]
     assert measure.window(log) == (5.0, 6.5)
     assert measure.counts(log) | {"tokens_served": 0} == {
         "served": 4, "refused": 0, "aborted": 0, "probes": 1, "continued": 0, "tokens_served": 0,
