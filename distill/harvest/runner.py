@@ -208,12 +208,7 @@ class _Harvest:
 
     def _request(self, entry: Entry, ask: Ask) -> SampleRequest:
         below = self._below(entry, ask)
-        prefix = None
-        if below is not None:
-            prefix = PartialTrace(
-                below.key, below.reasoning or "", below.answer or "", below.completion_tokens, below.splices
-            )
-        return self.asking.request(entry, ask, prefix)
+        return self.asking.request(entry, ask, None if below is None else _as_partial(below))
 
     def _below(self, entry: Entry, ask: Ask) -> Sample | None:
         """The sample of the rung below, where the ask continues it."""
@@ -260,3 +255,11 @@ class _Harvest:
         self.tally.settled(found.reason)
         if not entry.state.errors and found.reason != "refused":  # those are tried again by the next harvest
             self._yields.append(found)
+
+
+def _as_partial(sample: Sample) -> PartialTrace:
+    """A truncated sample as what there is to go on from; its splices are counted without the opening marker."""
+    reasoning = sample.reasoning or ""
+    before = max(0, sample.text.find(reasoning)) if reasoning else 0
+    splices = tuple(max(0, position - before) for position in sample.splices)
+    return PartialTrace(sample.key, reasoning, sample.answer or "", sample.completion_tokens, splices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -187,7 +188,8 @@ def test_the_token_ladder(distill, query, start, harvest_of, tmp_path, continues
     Where it cannot, the problem's next sample is drawn with the higher limit.
     """
     port, out = start(continues=continues, pieces=20), tmp_path / "run"
-    settings = ["harvest.samples_per_problem=3", "harvest.adaptive={enough: 1}", "harvest.token_ladder=[8]"]
+    ladder = "[4, 8]" if continues else "[8]"
+    settings = ["harvest.samples_per_problem=3", "harvest.adaptive={enough: 1}", f"harvest.token_ladder={ladder}"]
     command = [*harvest_of(12, port), *(part for each in settings for part in ("--set", each))]
     before = stats(port)["pieces"]
     done = distill(*command, "--json")
@@ -195,12 +197,15 @@ def test_the_token_ladder(distill, query, start, harvest_of, tmp_path, continues
     figures = json.loads(done.stdout)
     assert (figures["accepted"], figures["settled_by"]) == (12, {"enough": 12})
     rows = query(out, "SELECT finish_reason, count(*), sum(completion_tokens) FROM samples GROUP BY 1 ORDER BY 1")
-    assert rows == [("length", 12, 12 * 8), ("stop", 12, 12 * 21)]
+    cut = (24, 12 * (4 + 8)) if continues else (12, 12 * 8)
+    assert rows == [("length", *cut), ("stop", 12, 12 * 21)]
     drawn = stats(port)["pieces"] - before
     if continues:
         assert (figures["samples"], figures["completion_tokens"]) == (12, 12 * 21)
         assert 12 * 21 <= drawn <= 12 * 21 + 300  # the probe's too
-        assert query(out, "SELECT count(*) FROM samples WHERE splices <> '[]'") == [(12,)]
+        spliced = query(out, "SELECT text, splices FROM samples WHERE splices <> '[]'")
+        ends = [text[:at] for text, splices in spliced for at in json.loads(splices)]
+        assert len(ends) == 36 and all(re.search(r"step (3|7) of \d+\.$", end) for end in ends), ends
     else:
         assert (figures["samples"], figures["completion_tokens"]) == (24, 12 * 29)
     again = distill(*command, "--json")
