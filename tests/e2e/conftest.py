@@ -10,7 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,34 @@ def rows(directory: Path, query: str) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="session")
 def query() -> Callable[[Path, str], list[tuple[Any, ...]]]:
     return rows
+
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., int]]:
+    """Starts a server, a process of its own, with settings; gives its port."""
+    processes = []
+
+    def started(script: str = "engines/misbehaving_server.py", **settings: Any) -> int:
+        command = [sys.executable, str(TESTS / script), json.dumps(settings)]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return int(processes[-1].stdout.readline())
+
+    yield started
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def stats(port: int) -> dict[str, Any]:
+    """What a server started by `start` has served."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=30) as reply:
+        return json.load(reply)
+
+
+@pytest.fixture
+def served() -> Callable[[int], dict[str, Any]]:
+    return stats

@@ -5,41 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-SERVER = Path(__file__).resolve().parents[1] / "engines" / "misbehaving_server.py"
 SECRET = "sk-never-to-be-written-4711"
 PROBE_REQUESTS = 3 + 1 + 6
 """Three, one without randomness, and one for each way to go on but the one that starts with /tokenize."""
-Start = Callable[..., int]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts a server with settings; gives its port."""
-    processes = []
-
-    def started(**settings: Any) -> int:
-        command = [sys.executable, str(SERVER), json.dumps(settings)]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        return int(processes[-1].stdout.readline())
-
-    yield started
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-def stats(port: int) -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=30) as reply:
-        return json.load(reply)
 
 
 @pytest.fixture
@@ -63,7 +34,7 @@ def harvest_of(tmp_path):
     return arguments
 
 
-def test_kill_9_and_run_again(distill, query, start, harvest_of, tmp_path):
+def test_kill_9_and_run_again(distill, query, start, harvest_of, tmp_path, served):
     """Nothing that was finished is asked for again, nothing is stored twice, nothing is missing."""
     port = start(seconds=0.25)
     command = harvest_of(60, port)
@@ -71,7 +42,7 @@ def test_kill_9_and_run_again(distill, query, start, harvest_of, tmp_path):
     code, err = distill.interrupt(enough, signal.SIGKILL, *command)
     assert code == -signal.SIGKILL, err
     kept = dict(query(tmp_path / "run", "SELECT key, text FROM samples"))
-    asked_before = stats(port)["requests"]
+    asked_before = served(port)["requests"]
     assert 40 <= len(kept) < 120
     done = distill(*command, "--json")
     assert done.returncode == 0, done.stderr
@@ -80,7 +51,7 @@ def test_kill_9_and_run_again(distill, query, start, harvest_of, tmp_path):
     found = query(tmp_path / "run", "SELECT key, text FROM samples")
     assert len(found) == len(dict(found)) == 120
     assert kept.items() <= dict(found).items()
-    assert stats(port)["requests"] - asked_before <= 120 - len(kept) + PROBE_REQUESTS
+    assert served(port)["requests"] - asked_before <= 120 - len(kept) + PROBE_REQUESTS
     assert asked_before - PROBE_REQUESTS <= len(kept) + 8 * 2  # what was in flight, and one turn of it
     assert query(tmp_path / "run", "SELECT count(*), count(DISTINCT sample_key) FROM verdicts") == [(120, 120)]
 
@@ -182,7 +153,7 @@ def test_adaptive_and_a_budget(distill, query, start, harvest_of, tmp_path):
 
 
 @pytest.mark.parametrize("continues", ["continue_final_message", None])
-def test_the_token_ladder(distill, query, start, harvest_of, tmp_path, continues):
+def test_the_token_ladder(distill, query, start, harvest_of, tmp_path, continues, served):
     """What the first limit cuts goes on where the server can: each token is drawn once, and counted once.
 
     Where it cannot, the problem's next sample is drawn with the higher limit.
@@ -191,7 +162,7 @@ def test_the_token_ladder(distill, query, start, harvest_of, tmp_path, continues
     ladder = "[4, 8]" if continues else "[8]"
     settings = ["harvest.samples_per_problem=3", "harvest.adaptive={enough: 1}", f"harvest.token_ladder={ladder}"]
     command = [*harvest_of(12, port), *(part for each in settings for part in ("--set", each))]
-    before = stats(port)["pieces"]
+    before = served(port)["pieces"]
     done = distill(*command, "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
@@ -199,7 +170,7 @@ def test_the_token_ladder(distill, query, start, harvest_of, tmp_path, continues
     rows = query(out, "SELECT finish_reason, count(*), sum(completion_tokens) FROM samples GROUP BY 1 ORDER BY 1")
     cut = (24, 12 * (4 + 8)) if continues else (12, 12 * 8)
     assert rows == [("length", *cut), ("stop", 12, 12 * 21)]
-    drawn = stats(port)["pieces"] - before
+    drawn = served(port)["pieces"] - before
     if continues:
         assert (figures["samples"], figures["completion_tokens"]) == (12, 12 * 21)
         assert 12 * 21 <= drawn <= 12 * 21 + 300  # the probe's too

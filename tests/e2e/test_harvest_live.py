@@ -10,24 +10,18 @@ import re
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import threading
 from pathlib import Path
 
 import pytest
 
-SERVER = Path(__file__).resolve().parents[1] / "engines" / "misbehaving_server.py"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 @pytest.fixture
-def port():
-    command = [sys.executable, str(SERVER), json.dumps({"seconds": 0.3, "noise": 0.1})]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    yield int(process.stdout.readline())
-    process.kill()
-    process.wait()
+def port(start):
+    return start(seconds=0.3, noise=0.1)
 
 
 def in_a_terminal(arguments: list[str], *, columns: int, **more: str) -> tuple[int, str, str]:

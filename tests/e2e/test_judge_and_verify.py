@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +12,6 @@ import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
 SECRET = "sk-the-judge-must-not-tell-0815"
-Start = Callable[..., int]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts a teacher or a judge with settings; gives its port."""
-    processes = []
-
-    def started(script: str, **settings: Any) -> int:
-        command = [sys.executable, str(TESTS / script), json.dumps(settings)]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        return int(processes[-1].stdout.readline())
-
-    yield started
-    for process in processes:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture

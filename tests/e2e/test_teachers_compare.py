@@ -4,40 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-SERVER = Path(__file__).resolve().parents[1] / "engines" / "misbehaving_server.py"
 POOR = {"models": ["poor"], "pieces": 9, "wrong": 0.2, "cut": 0.15, "foreign": 0.3}
 SECRET = "sk-never-to-be-written-4712"
-Start = Callable[..., int]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts a server with settings; gives its port."""
-    processes = []
-
-    def started(**settings: Any) -> int:
-        command = [sys.executable, str(SERVER), json.dumps(settings)]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        return int(processes[-1].stdout.readline())
-
-    yield started
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-def served(port: int) -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=30) as reply:
-        return json.load(reply)
 
 
 @pytest.fixture
@@ -58,7 +29,7 @@ def compare(tmp_path):
     return arguments
 
 
-def test_three_teachers(distill, query, start, compare, tmp_path):
+def test_three_teachers(distill, query, start, compare, tmp_path, served):
     """Their figures are those of the servers' settings; a second comparison draws nothing and says the same."""
     ports = [start(models=["good"]), start(**POOR)]
     command = [*compare(*ports), "--teacher", "tiny", "--json"]
