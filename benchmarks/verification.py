@@ -37,6 +37,8 @@ from distill.verify.base import Judgement
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "verification.json"
+PAGE = RESULT.parents[1] / "docs" / "verification.md"
+BEGIN, END = "<!-- verification: begin -->", "<!-- verification: end -->"
 SEED = 20261124
 SIDES = ("distill", "math-verify")
 Side = Callable[[str, str], str]
@@ -157,6 +159,12 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def write_page(result: dict[str, Any]) -> None:
+    """Put the table into docs/verification.md."""
+    before, rest = PAGE.read_text().split(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.split(END)[1]}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="Folder with math500.jsonl and gsm8k-test.jsonl.")
@@ -180,6 +188,8 @@ def main() -> None:
     result["pairs"] = {name: len(pairs) for name, pairs in sets.items()}
     result["sets"] = {name: measure(pairs, arguments.show) for name, pairs in sets.items()}
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    if arguments.out == RESULT:
+        write_page(result)
     print(table(result))
 
 

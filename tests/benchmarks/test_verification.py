@@ -113,3 +113,8 @@ def test_the_record_is_consistent_and_holds_no_answers(record):
             assert right == figures["false_right"]["count"]
     assert "\\\\" not in json.dumps(record["sets"])
     assert verification.table(record).count("\n") == 1 + 2 * len(record["sets"])
+
+
+def test_the_page_shows_the_record():
+    shown = verification.PAGE.read_text().split(verification.BEGIN)[1].split(verification.END)[0]
+    assert shown.strip() == verification.table(json.loads(verification.RESULT.read_text()))
