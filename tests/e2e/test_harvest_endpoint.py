@@ -80,10 +80,12 @@ def test_faults_two_replicas_and_a_secret(distill, query, start, harvest_of, tmp
     curated = distill("curate", *command[1 : command.index("--base-url")], "--json")
     assert curated.returncode == 0, curated.stderr
     assert query(tmp_path / "run", "SELECT count(*) FROM samples") == [(12,)]
+    reported = distill("report", tmp_path / "run")
+    assert reported.returncode == 0, reported.stderr
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert any(path.suffix == ".parquet" for path in written)
+    assert {".parquet", ".html", ".db", ".json"} <= {path.suffix for path in written}
     assert not [path for path in written if SECRET.encode() in path.read_bytes()]
-    assert SECRET not in done.stdout + done.stderr + curated.stdout + curated.stderr
+    assert all(SECRET not in each.stdout + each.stderr for each in (done, curated, reported))
 
 
 @pytest.mark.parametrize(
