@@ -35,8 +35,3 @@ def makespan(
         while busy and busy[0] <= now:
             heapq.heappop(busy)
     return now
-
-
-def occupancy(seconds: Sequence[float], slots: int, wall_seconds: float) -> float:
-    """Share of slot seconds that were used."""
-    return sum(seconds) / (slots * wall_seconds)

@@ -64,7 +64,7 @@ def most_in_flight(entries: Sequence[Entry]) -> int:
 def counts(entries: Sequence[Entry]) -> dict[str, Any]:
     """How many requests and tokens the server spent."""
     took = accepted(entries)
-    probes = len(entries) - len(harvest_entries(entries))
+    probes = sum(e["n"] for e in entries[: len(entries) - len(harvest_entries(entries))])
     return {
         "served": sum(e["n"] for e in took),
         "refused": sum(e["outcome"] == "refused" for e in entries),

@@ -34,46 +34,28 @@ class Entrant:
         return json.loads(found.stdout) if found.returncode == 0 else None
 
 
+OPENAI, AIOHTTP = ("openai", "httpx"), ("openai", "httpx-aiohttp")
+STREAMS = "streams"
+NO_TRACES = "drops the reasoning"
+OUR_RESUME = "the file and its resume are our script's"
 ROSTER = {
     "distill-harvest": Entrant(
-        "**distill harvest** (command line, verifying)", "distill_harvest.py", None, ("aiohttp",)
+        "**distill harvest** (command, verifies)", "distill_harvest.py", None, ("aiohttp",), STREAMS
     ),
-    "distill-engine": Entrant("**distill engine + ledger** (library)", "distill_engine.py", None, ("aiohttp",)),
-    "datatrove": Entrant(
-        "datatrove, at 127.0.0.1", "datatrove_runner.py", "datatrove", ("datatrove",), "ends at the first 429"
+    "distill-engine": Entrant(
+        "**distill engine + ledger** (library)", "distill_engine.py", None, ("aiohttp",), STREAMS
     ),
+    "datatrove": Entrant("datatrove, at 127.0.0.1", "datatrove_runner.py", "datatrove", ("datatrove",)),
     "datatrove-remote": Entrant(
-        "datatrove, at another address",
-        "datatrove_remote.py",
-        "datatrove",
-        ("datatrove", "openai"),
-        "drops the reasoning",
+        "datatrove, elsewhere", "datatrove_remote.py", "datatrove", ("datatrove", "openai"), NO_TRACES
     ),
     "flexllm": Entrant("flexllm", "flexllm_batch.py", "flexllm", ("flexllm",)),
     "open-r1-approach": Entrant(
-        "open-r1's approach",
-        "open_r1_approach.py",
-        "openr1",
-        ("aiohttp", "uvloop", "aiofiles"),
-        "our script, see its head",
+        "open-r1's approach", "open_r1_approach.py", "openr1", ("aiohttp", "uvloop", "aiofiles"), "our script"
     ),
-    "curator": Entrant(
-        "curator",
-        "curator_llm.py",
-        "curator",
-        ("bespokelabs-curator", "litellm"),
-        "tiktoken's vocabulary replaced, but not in F",
-    ),
-    "openai-aiohttp": Entrant(
-        "AsyncOpenAI, aiohttp", "openai_aiohttp.py", "openai", ("openai", "httpx-aiohttp"), "resume is our script's"
-    ),
-    "openai-httpx": Entrant(
-        "AsyncOpenAI, httpx", "openai_httpx.py", "openai", ("openai", "httpx"), "resume is our script's"
-    ),
-    "openai-stream": Entrant(
-        "AsyncOpenAI, aiohttp, streaming", "openai_stream.py", "openai", ("openai", "httpx-aiohttp")
-    ),
-    "distilabel": Entrant(
-        "distilabel", "distilabel_pipeline.py", "distilabel", ("distilabel", "openai"), "drops the reasoning"
-    ),
+    "curator": Entrant("curator", "curator_llm.py", "curator", ("bespokelabs-curator", "litellm")),
+    "openai-aiohttp": Entrant("AsyncOpenAI, aiohttp", "openai_aiohttp.py", "openai", AIOHTTP, OUR_RESUME),
+    "openai-httpx": Entrant("AsyncOpenAI, httpx", "openai_httpx.py", "openai", OPENAI, OUR_RESUME),
+    "openai-stream": Entrant("AsyncOpenAI, aiohttp, streaming", "openai_stream.py", "openai", AIOHTTP, STREAMS),
+    "distilabel": Entrant("distilabel", "distilabel_pipeline.py", "distilabel", ("distilabel", "openai"), NO_TRACES),
 }

@@ -6,9 +6,11 @@
     python -m benchmarks.harvest.run --scenarios A,B --clients distill-engine,flexllm
     python -m benchmarks.harvest.run --tables                  # the page again, from results.json
 
-Wants an idle machine: server, client and this program share its cores. Repetitions go round the clients, so that a slow
-minute of the machine hits all of them; the tables show medians. Where nothing is refused or killed, every client must
-have asked for the same problems with the same limit and kept the same rows, or the run says so and exits with 1.
+Wants an idle machine: server, client and this program share its cores; a load of 0.5 or more before it starts is
+recorded as `contended`. Every repetition goes through all scenarios and begins with another client, so that a slow
+minute of the machine hits all of them; the tables show medians and ranges. Where nothing is refused or killed, every
+client must have asked for the same problems with the same limit and kept the same rows, and no client may keep a row
+that the server did not send, or the run says so and exits with 1. What is there is written after every scenario.
 A run of part of the scenarios or clients takes the place of those in results.json and leaves the others.
 """
 
@@ -20,7 +22,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +34,19 @@ from benchmarks.harvest.session import ROOT, Server, run_client, scenario_record
 from distill import provenance
 
 RESULT = Path(__file__).resolve().parent / "results.json"
+ONCE_ABOVE_SECONDS = 45.0
+"""A client that took longer over a scenario is not asked again."""
+QUIET_BELOW_LOAD = 0.5
 
 
 def run_scenario(
-    server: Server, scenario: Scenario, clients: Sequence[str], folder: Path, peers: Path
-) -> list[dict[str, Any]]:
-    runs = []
-    for repetition in range(scenario.repetitions):
-        turn = repetition % max(1, len(clients))
-        for name in [*clients[turn:], *clients[:turn]]:
-            found = run_client(server, scenario, name, folder / f"{scenario.name}-{name}", peers)
-            runs.append({"repetition": repetition, **found})
-            print(_line(runs[-1]), file=sys.stderr, flush=True)
-    return runs
+    server: Server, scenario: Scenario, clients: Sequence[str], folder: Path, peers: Path, repetition: int = 0
+) -> Iterator[dict[str, Any]]:
+    turn = repetition % max(1, len(clients))
+    for name in [*clients[turn:], *clients[:turn]]:
+        found = run_client(server, scenario, name, folder / f"{scenario.name}-{name}", peers)
+        print(_line(found), file=sys.stderr, flush=True)
+        yield {"repetition": repetition, **found}
 
 
 def _line(run: dict[str, Any]) -> str:
@@ -52,51 +55,49 @@ def _line(run: dict[str, Any]) -> str:
     return (
         f"{run['scenario']:3} {run['client']:18} {timing}{cpu} kept {run['kept']} ({run['with_reasoning']} whole), "
         f"wasted {run['wasted']}, refused {run['refused']}, {run['process_seconds']:.1f} s in all"
-        f"{', timed out' if run['timed_out'] else ''}"
+        f"{', timed out' if run['timed_out'] else ''}{', ' + run['error'] if run.get('error') else ''}"
     )
 
 
-def run_isolated(scenario: Scenario, clients: Sequence[str], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def run_isolated(
+    scenario: Scenario, clients: Sequence[str], arguments: argparse.Namespace, repetition: int
+) -> list[dict[str, Any]]:
     """The scenario in a network namespace of its own, server included; [] where the system does not allow one."""
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "part.json"
         command = [*isolated.UNSHARE, sys.executable, "-m", "benchmarks.harvest.isolated"]
         command += [sys.executable, "-m", "benchmarks.harvest.run", "--inside", "--scenarios", scenario.name]
         command += ["--clients", ",".join(clients), "--peers", str(arguments.peers), "--out", str(arguments.out)]
-        command += ["--result", str(part), *(["--quick"] if arguments.quick else [])]
+        command += ["--result", str(part), "--repetitions", "1", *(["--quick"] if arguments.quick else [])]
         code = subprocess.call(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
         if not part.exists():
-            print(
-                f"{scenario.name}: not run: a network namespace could not be made (exit code {code})", file=sys.stderr
-            )
+            print(f"{scenario.name}: not run: no network namespace could be made (exit code {code})", file=sys.stderr)
             return []
-        runs: list[dict[str, Any]] = json.loads(part.read_text())
-        return runs
+        return [{**run, "repetition": repetition} for run in json.loads(part.read_text())]
 
 
 def differences(runs: Sequence[dict[str, Any]], listed: dict[str, Scenario]) -> list[str]:
-    """What was not alike where all clients must be alike: scenarios that refuse, kill and isolate nothing."""
+    """What was not alike where all clients must be alike, and rows that nobody sent or that are there twice."""
     found = []
-    alike = [run for run in runs if _is_plain(listed[run["scenario"]])]
-    for run in alike:
+    for run in runs:
         scenario = listed[run["scenario"]]
-        what = {
-            "problems asked": (run["asked"], scenario.rows),
-            "rows kept": (run["kept"], scenario.rows),
-            "limits": (len(run["limits"]), 1),
-            "bad requests": (len(run["bad_requests"]), 0),
-        }
+        what = {"rows that the server did not send": (run["wrong"], 0)}
+        if scenario.is_undisturbed:
+            what |= {
+                "problems asked": (run["asked"], scenario.rows),
+                "rows kept": (run["kept"], scenario.rows),
+                "rows kept twice": (run["duplicates"], 0),
+                "limits": (len(run["limits"]), 1),
+                "bad requests": (len(run["bad_requests"]), 0),
+            }
         found += [
             f"{run['scenario']} {run['client']}: {name} {seen}, expected {expected}"
             for name, (seen, expected) in what.items()
             if seen != expected
         ]
-    limits = {tuple(run["limits"]) for run in alike if run["limits"]}
+    undisturbed = [run for run in runs if listed[run["scenario"]].is_undisturbed]
+    limits = {tuple(run["limits"]) for run in undisturbed if run["limits"]}
     return found + ([f"limits differ: {sorted(limits)}"] if len(limits) > 1 else [])
-
-
-def _is_plain(scenario: Scenario) -> bool:
-    return scenario.kill == "no" and not (scenario.capacity or any(scenario.refusals) or scenario.is_isolated)
 
 
 def merged(before: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -105,21 +106,43 @@ def merged(before: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> 
     return [run for run in before if (run["scenario"], run["client"]) not in again] + list(runs)
 
 
-def record(runs: list[dict[str, Any]], listed: dict[str, Scenario], peers: Path, path: Path) -> None:
-    before = json.loads(path.read_text()) if path.exists() else {"runs": [], "scenarios": {}, "clients": {}}
-    names = {run["client"] for run in runs}
-    shown = {run["scenario"] for run in runs}
-    result = {
-        "date": provenance.utc_now(),
-        "machine": provenance.machine(),
-        "versions": provenance.versions(),
-        "code": provenance.commit(),
-        "clients": before["clients"] | {name: ROSTER[name].versions(peers) for name in sorted(names)},
-        "scenarios": before["scenarios"] | {name: scenario_record(listed[name]) for name in listed if name in shown},
-        "differences": differences(runs, listed),
-        "runs": merged(before["runs"], runs),
-    }
-    path.write_text(json.dumps(result, indent=1) + "\n")
+@dataclass
+class Record:
+    """results.json while a session runs; `before` is what it held."""
+
+    path: Path
+    listed: dict[str, Scenario]
+    peers: Path
+    load_before: float
+    not_run: dict[str, str] = field(default_factory=dict)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        empty: dict[str, Any] = {"runs": [], "scenarios": {}, "clients": {}, "not_run": {}, "load_before": 0.0}
+        self.code = provenance.commit()  # before the first write makes the checkout dirty
+        self.before = json.loads(self.path.read_text()) if self.path.exists() else empty
+
+    def write(self) -> None:
+        before, runs = self.before, merged(self.before["runs"], self.runs)
+        names, shown = sorted({run["client"] for run in self.runs}), {run["scenario"] for run in runs}
+        load = max(self.load_before, before["load_before"] if len(runs) > len(self.runs) else 0.0)
+        scenes = before["scenarios"] | {name: scenario_record(self.listed[name]) for name in self.listed}
+        result = {
+            "date": provenance.utc_now(),
+            "machine": provenance.machine(),
+            "versions": provenance.versions(),
+            "code": self.code,
+            "contended": load >= QUIET_BELOW_LOAD,
+            "load_before": round(load, 2),
+            "clients": before["clients"] | {name: ROSTER[name].versions(self.peers) for name in names},
+            "not_run": {n: why for n, why in (before["not_run"] | self.not_run).items() if n not in names},
+            "scenarios": {name: scenes[name] for name in self.listed if name in shown},
+            "differences": differences(runs, self.listed),
+            "runs": runs,
+        }
+        text = json.dumps({**result, "runs": []}, indent=1)
+        lines = ",\n".join("  " + json.dumps(run) for run in runs)  # one a line: diffs stay readable
+        self.path.write_text(text.replace('"runs": []', f'"runs": [\n{lines}\n ]') + "\n")
 
 
 def parse() -> argparse.Namespace:
@@ -127,7 +150,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="A tenth of the rows and slots, once.")
     parser.add_argument("--scenarios", help="Comma-separated; all.")
     parser.add_argument("--clients", help="Comma-separated; those of the scenario.")
-    parser.add_argument("--repetitions", type=int, default=3, help="Of scenario A; the others run once.")
+    parser.add_argument("--repetitions", type=int, default=3, help="Of every scenario; clients above 45 s run once.")
     parser.add_argument("--peers", type=Path, default=ROOT / "runs" / "peers", help="What setup_peers.sh made.")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "harvest-peers", help="Work folder.")
     parser.add_argument("--result", type=Path, help="results.json here; with --quick nothing is written without it.")
@@ -136,16 +159,36 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chosen(arguments: argparse.Namespace, scenario: Scenario) -> list[str]:
-    """Clients of a scenario that were asked for and are installed."""
+def chosen(arguments: argparse.Namespace, scenario: Scenario, not_run: dict[str, str]) -> list[str]:
+    """Clients of a scenario that were asked for and are installed; `not_run` learns of the others."""
     wanted = arguments.clients.split(",") if arguments.clients else scenario.clients
     if unknown := set(wanted) - set(ROSTER):
         raise SystemExit(f"--clients: unknown {', '.join(sorted(unknown))}; known: {', '.join(ROSTER)}")
     listed = [name for name in scenario.clients if name in wanted]
-    missing = [name for name in listed if not ROSTER[name].python(arguments.peers).exists()]
-    if missing:
-        print(f"not installed, left out: {', '.join(missing)} (setup_peers.sh makes them)", file=sys.stderr)
-    return [name for name in listed if name not in missing]
+    for name in listed:
+        if name not in not_run and not ROSTER[name].python(arguments.peers).exists():
+            not_run[name] = "its environment is missing; setup_peers.sh makes it"
+            print(f"{name}: not run: {not_run[name]}", file=sys.stderr)
+    return [name for name in listed if name not in not_run]
+
+
+def run_session(arguments: argparse.Namespace, record: Record, wanted: Sequence[str]) -> None:
+    """All repetitions of all scenarios; the record is written after each scenario where it has a place."""
+    slow: set[tuple[str, str]] = set()
+    with Server() as server:
+        for repetition in range(1 if arguments.quick else arguments.repetitions):
+            for scenario in (record.listed[name] for name in wanted):
+                clients = [
+                    name for name in chosen(arguments, scenario, record.not_run) if (scenario.name, name) not in slow
+                ]
+                if scenario.is_isolated and not arguments.inside:
+                    runs = run_isolated(scenario, clients, arguments, repetition)
+                else:
+                    runs = list(run_scenario(server, scenario, clients, arguments.out, arguments.peers, repetition))
+                record.runs += runs
+                slow |= {(r["scenario"], r["client"]) for r in runs if r["process_seconds"] > ONCE_ABOVE_SECONDS}
+                if not arguments.inside and (arguments.result or not arguments.quick):
+                    record.write()
 
 
 def main() -> int:
@@ -154,24 +197,18 @@ def main() -> int:
     if arguments.tables:
         page.write(json.loads(path.read_text()))
         return 0
-    listed = scenarios(0.1 if arguments.quick else 1.0, 1 if arguments.quick else arguments.repetitions)
+    listed = scenarios(0.1 if arguments.quick else 1.0)
     wanted = arguments.scenarios.split(",") if arguments.scenarios else list(listed)
-    runs: list[dict[str, Any]] = []
-    with Server() as server:
-        for scenario in (listed[name] for name in wanted):
-            clients = chosen(arguments, scenario)
-            if scenario.is_isolated and not arguments.inside:
-                runs += run_isolated(scenario, clients, arguments)
-            else:
-                runs += run_scenario(server, scenario, clients, arguments.out, arguments.peers)
+    if unknown := set(wanted) - set(listed):
+        raise SystemExit(f"--scenarios: unknown {', '.join(sorted(unknown))}; known: {', '.join(listed)}")
+    record = Record(path, listed, arguments.peers, os.getloadavg()[0])
+    run_session(arguments, record, wanted)
     if arguments.inside:
-        path.write_text(json.dumps(runs))
+        path.write_text(json.dumps(record.runs))
         return 0
-    if arguments.result or not arguments.quick:
-        record(runs, listed, arguments.peers, path)
     if not arguments.result and not arguments.quick:
         page.write(json.loads(path.read_text()))
-    unlike = differences(runs, listed)
+    unlike = differences(record.runs, listed)
     for line in unlike:
         print(line, file=sys.stderr)
     return 1 if unlike else 0

@@ -5,9 +5,10 @@
     GET /log                                              # every request since then
 
 It streams where the client asks for it, sends the reasoning as `reasoning` and as `reasoning_content`, continues an
-assistant message (`continue_final_message`) from where it stops, and gives every problem the same latency and the same
-refusals whoever asks. It does as little as it can for each request (no web framework, answers put together from
-prepared bytes), because it shares two cores with its clients; what it was late by is in the log.
+assistant message (`continue_final_message`) from where it stops, stops at `max_tokens` (a hundredth of a trace takes a
+hundredth of its time), and gives every problem the same latency and the same refusals whoever asks. It does as little
+as it can for each request (no web framework, answers put together from prepared bytes), because it shares two cores
+with its clients; what it was late by is in the log.
 Not covered: sampling parameters, log-probabilities, TLS.
 """
 
@@ -26,7 +27,6 @@ from benchmarks.harvest.traces import PROMPT_TOKENS, TOKENS, content_of, number_
 
 MODEL = "mock-teacher"
 CONTEXT_TOKENS = 40960
-EMPTY = "Empty input messages"
 
 
 @dataclass
@@ -56,6 +56,8 @@ class Entry:
     n: int
     from_token: int
     """Where a continued trace starts; 0 for a whole one."""
+    to_token: int
+    """Where it ends: at the trace's own length, or before, at the limit that the client set."""
     max_tokens: int | None
     ended: float | None = None
     outcome: str = "running"  # finished, aborted (the client went away), refused
@@ -76,17 +78,20 @@ class State:
     attempts: dict[int, int]
 
 
-def chat_response(number: int, n: int, tokens: int) -> bytes:
-    """A whole completion, or n of them."""
-    thought = json.dumps(reasoning_of(number, tokens)).encode()
+def chat_response(number: int, n: int, tokens: int, to_token: int) -> bytes:
+    """A completion, or n of them; one that stops before all its tokens has no content."""
+    whole = reasoning_of(number, tokens)
+    is_cut = to_token < tokens
+    thought = json.dumps(" ".join(whole.split(" ")[:to_token]) if is_cut else whole).encode()
     message = b'{"role":"assistant","content":%s,"reasoning":%s,"reasoning_content":%s}' % (
-        json.dumps(content_of(number)).encode(), thought, thought,
+        b"null" if is_cut else json.dumps(content_of(number)).encode(), thought, thought,
     )  # fmt: skip
+    finish = b"length" if is_cut else b"stop"
     choices = b",".join(
-        b'{"index":%d,"message":%s,"logprobs":null,"finish_reason":"stop"}' % (at, message) for at in range(n)
+        b'{"index":%d,"message":%s,"logprobs":null,"finish_reason":"%s"}' % (at, message, finish) for at in range(n)
     )
     return b'{"id":"chatcmpl-%d","object":"chat.completion","created":1,"model":"%s","choices":[%s],"usage":%s}' % (
-        number, MODEL.encode(), choices, usage(n * tokens),
+        number, MODEL.encode(), choices, usage(n * to_token),
     )  # fmt: skip
 
 
@@ -115,7 +120,7 @@ def chunk(data: bytes) -> bytes:
 
 
 def already_said(messages: list[dict[str, Any]], number: int, tokens: int) -> int:
-    """Where a continued trace goes on, in words. Raises: ValueError where it is not the trace's start."""
+    """Where a continued trace goes on, in words of the reasoning. Raises: ValueError if that is not its start."""
     last = messages[-1]
     text = str(last.get("reasoning") or last.get("reasoning_content") or last.get("content") or "")
     said = text.removeprefix("<think>").lstrip().partition("</think>")[0].rstrip()
@@ -125,9 +130,9 @@ def already_said(messages: list[dict[str, Any]], number: int, tokens: int) -> in
     return len(said.split()) if said else 0
 
 
-def pieces(number: int, from_token: int, tokens: int, tokens_per_event: int) -> list[str]:
-    """The reasoning from a word on, cut into what one event holds."""
-    words = reasoning_of(number, tokens).split(" ")[from_token:]
+def pieces(number: int, from_token: int, to_token: int, tokens: int, tokens_per_event: int) -> list[str]:
+    """The reasoning between two words, cut into what one event holds."""
+    words = reasoning_of(number, tokens).split(" ")[from_token:to_token]
     cut = [" ".join(words[at : at + tokens_per_event]) for at in range(0, len(words), tokens_per_event)]
     return [(" " if at or from_token else "") + piece for at, piece in enumerate(cut)]
 
@@ -155,7 +160,7 @@ class Connection(asyncio.Protocol):
             now = time.monotonic()
             lasts = max(self.entry.due - self.entry.arrived, 1e-9)
             share = min(1.0, (now - self.entry.arrived) / lasts)
-            self._over("aborted", int(share * (self.state.settings.tokens - self.entry.from_token)))
+            self._over("aborted", int(share * (self.entry.to_token - self.entry.from_token)))
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -179,9 +184,8 @@ class Connection(asyncio.Protocol):
         if method == "POST" and path.endswith("/chat/completions"):
             try:
                 self._chat(json.loads(body))
-            except (ValueError, KeyError, TypeError, IndexError, StopIteration) as error:
-                if str(error) != EMPTY:  # how curator asks for its rate limits
-                    self.state.bad_requests.append(str(error))
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                self.state.bad_requests.append(str(error))
                 self._send(400, {"error": {"message": str(error), "type": "invalid_request_error"}})
         elif method == "POST" and path == "/settings":
             self.state.reset(Settings(**json.loads(body)))
@@ -203,16 +207,18 @@ class Connection(asyncio.Protocol):
     def _chat(self, body: dict[str, Any]) -> None:
         state, settings, now = self.state, self.state.settings, time.monotonic()
         messages = body["messages"]
-        if not messages:
-            raise ValueError(EMPTY)
+        if not messages:  # curator asks for nothing to see the headers of the answer
+            self._send(400, {"error": {"message": "messages is empty", "type": "invalid_request_error"}})
+            return
         number = number_of(str(next(m["content"] for m in messages if m["role"] == "user")))
         is_continued = messages[-1]["role"] == "assistant"
         from_token = already_said(messages, number, settings.tokens) if is_continued else 0
         attempt = state.attempts[number] = state.attempts.get(number, 0) + 1
         n, streamed = int(body.get("n") or 1), bool(body.get("stream"))
-        seconds = settings.seconds[number % len(settings.seconds)] * (1 - from_token / settings.tokens)
         limit = body.get("max_tokens") or body.get("max_completion_tokens")
-        entry = Entry(number, attempt, now, now + seconds, streamed, n, from_token, limit)
+        to_token = min(settings.tokens, from_token + (limit or settings.tokens))
+        seconds = settings.seconds[number % len(settings.seconds)] * (to_token - from_token) / settings.tokens
+        entry = Entry(number, attempt, now, now + seconds, streamed, n, from_token, to_token, limit)
         state.entries.append(entry)
         is_full = settings.capacity is not None and state.in_flight >= settings.capacity
         if is_full or attempt <= settings.refusals[number % len(settings.refusals)]:
@@ -228,22 +234,23 @@ class Connection(asyncio.Protocol):
             self.timer = self.loop.call_later(seconds, self._answer, entry)
 
     def _answer(self, entry: Entry) -> None:
-        tokens = self.state.settings.tokens
-        body = chat_response(entry.problem, entry.n, tokens)
-        self._over("finished", entry.n * tokens)
+        body = chat_response(entry.problem, entry.n, self.state.settings.tokens, entry.to_token)
+        self._over("finished", entry.n * entry.to_token)
         self._head(200, len(body))
         self._last(body)
 
     def _start_stream(self, entry: Entry, include_usage: bool) -> None:
         settings, number = self.state.settings, entry.problem
-        cut = pieces(number, entry.from_token, settings.tokens, settings.tokens_per_event)
+        cut = pieces(number, entry.from_token, entry.to_token, settings.tokens, settings.tokens_per_event)
         self.events = [
             b"".join(event(number, at, {"reasoning": piece, "reasoning_content": piece}) for at in range(entry.n))
             for piece in cut
         ]
-        last = b"".join(event(number, at, {"content": content_of(number)}, "stop") for at in range(entry.n))
+        is_cut = entry.to_token < settings.tokens
+        end, finish = ({}, "length") if is_cut else ({"content": content_of(number)}, "stop")
+        last = b"".join(event(number, at, end, finish) for at in range(entry.n))
         if include_usage:
-            counted = usage(entry.n * (settings.tokens - entry.from_token))
+            counted = usage(entry.n * (entry.to_token - entry.from_token))
             last += chunk(b'data: {"id":"chatcmpl-%d","choices":[],"usage":%s}\n\n' % (number, counted))
         self.events.append(last + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
         self.transport.write(
@@ -259,7 +266,7 @@ class Connection(asyncio.Protocol):
     def _stream_on(self, entry: Entry, at: int) -> None:
         is_last = at == len(self.events) - 1
         if is_last:
-            self._over("finished", entry.n * (self.state.settings.tokens - entry.from_token))
+            self._over("finished", entry.n * (entry.to_token - entry.from_token))
             self._last(self.events[at])
         else:
             self.transport.write(self.events[at])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,7 @@ def write_task(server: Server, scenario: Scenario, folder: Path) -> Path:
         "out": str(folder / "out"),
         "in_flight": scenario.in_flight,
         "max_tokens": MAX_TOKENS,
+        "save_partial_seconds": scenario.save_partial_seconds,
         "stubs": not scenario.is_isolated,
     }
     path = folder / "task.json"
@@ -151,18 +153,23 @@ def run_client(server: Server, scenario: Scenario, name: str, folder: Path, peer
     if scenario.kill == "no" and measure.accepted(log["entries"]):
         found |= _timed(scenario, client, log["entries"])
         found["server_cpu_ms_per_request"] = round(1000 * (server.cpu_seconds() - server_cpu) / found["served"], 3)
-    if found["kept"] < scenario.rows:
-        found["log_tail"] = _tail(folder / "log.txt")
+    if found["kept"] < scenario.rows and (error := last_error(folder / "log.txt")):
+        found["error"] = error
     return found
 
 
 def _kill_half_way(server: Server, client: Client, scenario: Scenario, limit: float) -> int:
-    """SIGKILL when half the rows were answered; how many were."""
+    """SIGKILL half a latency after half the rows were answered; how many were.
+
+    All rows take equally long, so answers come in waves; between two of them is where a kill at any instant is on
+    average: what is in flight is half done.
+    """
     until = time.monotonic() + limit
     finished = 0
     while client.is_running and finished < scenario.rows // 2 and time.monotonic() < until:
         time.sleep(POLL_SECONDS)
         finished = server.get("/stats")["finished"]
+    client.wait(scenario.seconds[0] / 2)
     client.kill()
     return finished
 
@@ -215,9 +222,10 @@ def _timed(scenario: Scenario, client: Client, entries: list[dict[str, Any]]) ->
     }
 
 
-def _tail(path: Path) -> str:
-    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    return "\n".join(line[:300] for line in lines[-4:])
+def last_error(log: Path) -> str | None:
+    """Name of the last exception in a client's log, without what it says: that holds paths and hosts."""
+    named = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception))\b", log.read_text(errors="replace"), re.MULTILINE)
+    return named[-1] if named else None
 
 
 def scenario_record(scenario: Scenario) -> dict[str, Any]:

@@ -13,19 +13,20 @@ from functools import cache
 
 TOKENS = 2000
 PROMPT_TOKENS = 40
-_WORDS = """
-    so let us take the first term and check what is left of it when both sides are divided by two then a sum over
-    all even numbers gives one more than before which cannot hold unless n is odd now suppose that k is prime wait
-    this case was missed go back to the second line there we used that every factor appears once but nine has it
-    twice hence add the missing part again and compare with our bound from above good they agree for small values
-"""
+_TEXT = (
+    "so let us take the first term and check what is left of it when both sides are divided by two then a sum over "
+    "all even numbers gives one more than before which cannot hold unless n is odd now suppose that k is prime wait "
+    "this case was missed go back to the second line there we used that every factor appears once but nine has it "
+    "twice hence add the missing part again and compare with our bound from above good they agree for small values"
+)
+_WORDS = _TEXT.split()
 _NUMBER = re.compile(r"number (\d+)\b")
 
 
 @cache
 def _body(tokens: int) -> str:
-    words, draw = _WORDS.split(), random.Random(20261124)
-    return " ".join(draw.choice(words) for _ in range(tokens))
+    draw = random.Random(20261124)
+    return " ".join(draw.choice(_WORDS) for _ in range(tokens))
 
 
 def prompt_of(number: int) -> str:

@@ -37,7 +37,7 @@ from distill.errors import ConfigError, InfrastructureError, TeacherError
 from distill.recipes import Endpoint
 from distill.records import Sample, SampleRequest, SamplingParams, TracePiece, Unanswered, stable_hash
 
-PAUSE_SECONDS = 0.25
+PAUSE_SECONDS = 0.05
 """Nothing finished for so long: the consumer is told, so that it commits what it holds."""
 STARVED_SECONDS = 0.01
 """The same while slots are free and the iterable had nothing to ask for: it is asked again afterwards."""

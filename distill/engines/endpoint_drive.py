@@ -28,7 +28,7 @@ from distill.engines.endpoint_dialect import Dialect
 from distill.engines.endpoint_http import EndpointClient
 from distill.engines.endpoint_probe import refusal
 from distill.engines.endpoint_replicas import Replica, ReplicaPool
-from distill.engines.endpoint_retry import EndpointFailure, backoff_seconds
+from distill.engines.endpoint_retry import REFUSALS, EndpointFailure, backoff_seconds
 from distill.engines.endpoint_stream import Completion
 from distill.engines.endpoint_trace import Drawn, Trace
 from distill.engines.figures import EngineFigures
@@ -37,6 +37,8 @@ from distill.recipes import Endpoint
 from distill.records import SampleRequest, TracePiece, Unanswered
 
 CLOSING_SECONDS = 10.0
+REFUSED_SECONDS = 0.05
+"""A slot that a server refused is not tried again at once: nothing has become free there."""
 NOTHING_TO_KEEP = ("wrong_n", "content_filter")  # failures whose text is no part of a completion
 TOKENS_THAT_ARE_PROGRESS = 64
 """A failed attempt that added so many tokens to its completion does not count against `max_attempts`."""
@@ -76,6 +78,7 @@ class Driver:
         self.num_continued = self.tokens_continued = 0
         self._urls, self._dialect, self._continuation, self._settings = urls, dialect, continuation, settings
         self._fingerprint = fingerprint
+        self._backing_off = 0  # requests that wait for their next attempt, and need no slot meanwhile
         self._tokens, self._pieces = tokens_per_piece, 1.0  # of all finished streams
         self._client = EndpointClient(settings, max_connections=settings.max_in_flight)
         self._pool = ReplicaPool(urls, settings.max_in_flight)
@@ -89,7 +92,7 @@ class Driver:
     @property
     def room(self) -> int:
         """How many requests are worth having here: those in flight, and a few that wait for the next slots."""
-        return self._pool.ceiling + max(8, self._pool.ceiling // 8)
+        return self._pool.ceiling + max(8, self._pool.ceiling // 8) + self._backing_off
 
     def submit(self, request: SampleRequest) -> None:
         self._loop.call_soon_threadsafe(self._start, request)
@@ -224,7 +227,11 @@ class Driver:
             if outcome.action == "give_up" or attempts >= self._settings.max_attempts:
                 return NotDrawn(trace.request, outcome)
             waits = 0 if gained >= TOKENS_THAT_ARE_PROGRESS else waits + 1
-            await asyncio.sleep(backoff_seconds(max(1, waits), outcome.retry_after, random.random()))
+            self._backing_off += 1
+            try:
+                await asyncio.sleep(backoff_seconds(max(1, waits), outcome.retry_after, random.random()))
+            finally:
+                self._backing_off -= 1
 
     def _broke_off(self, trace: Trace, failure: EndpointFailure) -> int:
         """Keep what a failed attempt gave; the tokens gained."""
@@ -239,7 +246,7 @@ class Driver:
 
     async def _attempt(self, replica: Replica, trace: Trace) -> Drawn | EndpointFailure:
         """One request to one replica, whose slot is given back whatever happens."""
-        send, was_accepted = replica.load.sent(), False
+        send, was_accepted, is_refused = replica.load.sent(), False, False
 
         def accepted() -> None:
             nonlocal was_accepted
@@ -254,11 +261,15 @@ class Driver:
             return trace.drawn(completion, self._tokens_per_piece)
         except EndpointFailure as failure:
             self._pool.failed(replica, failure, send)
+            is_refused = failure.kind in REFUSALS
             return failure
         finally:
             if was_accepted:
                 self._pool.ended(replica)
-            self._pool.release(replica)
+            if is_refused:
+                self._loop.call_later(REFUSED_SECONDS, self._pool.release, replica)
+            else:
+                self._pool.release(replica)
 
     def _count(self, completion: Completion) -> None:
         if completion.completion_tokens is not None and completion.num_pieces:

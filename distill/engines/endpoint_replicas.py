@@ -96,6 +96,7 @@ class ReplicaPool:
     def ended(self, replica: Replica) -> None:
         """A stream that was accepted is over, well or not."""
         replica.running -= 1
+        replica.load.paused_until = 0.0  # one of the server's slots is free again
         self.last_progress = self._clock()
 
     def finished(self, replica: Replica) -> None:

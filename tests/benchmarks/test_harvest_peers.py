@@ -1,160 +1,177 @@
-"""The side-by-side harvest: its arithmetic by hand, its server and session on toy sizes, its page from its record."""
+"""The side-by-side harvest: its server, its counting, its page (`benchmarks/harvest/`), at toy sizes."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.harvest import ideal, measure, page, roster
-from benchmarks.harvest.roster import Entrant
-from benchmarks.harvest.run import RESULT, differences
-from benchmarks.harvest.scenarios import Scenario, random_refusals, scenarios
-from benchmarks.harvest.session import Server, cut_last_record, run_client
-from benchmarks.harvest.traces import TOKENS, number_of, prompt_of, reasoning_of
+from benchmarks.harvest import ideal, measure, page, run, session
+from benchmarks.harvest.roster import ROSTER, SCRIPTS, Entrant
+from benchmarks.harvest.scenarios import Scenario, heavy_tail, random_refusals, scenarios
+from benchmarks.harvest.standing import keeps_all, spread, standing
+from benchmarks.harvest.traces import TOKENS, content_of, digest, reasoning_of
 
-PLAIN_CLIENT = """
-import asyncio, json, sys
-sys.path.insert(0, {scripts!r})
-import aiohttp
-from interface import Task, jsonl, main, messages
+LOSES_EVERY_THIRD = f"""
+import json, sys, urllib.request
+sys.path.insert(0, {str(SCRIPTS)!r})
+from interface import jsonl, main, messages, reasoning_in
 
-def path_of(task):
+def path(task):
     return task.folder / "rows.jsonl"
 
-def rows(task, unreadable):
-    return jsonl(path_of(task), lambda row: (row[0], row[1]["reasoning"], row[1]["content"]), unreadable)
-
-async def draw(task):
-    free = asyncio.Semaphore(task.in_flight)
-    async def one(number, prompt):
-        async with free:
+def draw(task):
+    with open(path(task), "w") as file:
+        for number, prompt in task.prompts():
             body = {{"model": task.model, "messages": messages(prompt), "max_tokens": task.max_tokens}}
-            async with session.post(task.base_url + "/chat/completions", json=body) as answer:
-                if answer.status != 200:
-                    return
-                message = (await answer.json())["choices"][0]["message"]
-        file.write(json.dumps([number, message]) + "\\n")
-        file.flush()
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        with open(path_of(task), "a") as file:
-            await asyncio.gather(*(one(*problem) for problem in task.prompts()))
+            with urllib.request.urlopen(task.base_url + "/chat/completions", json.dumps(body).encode()) as answer:
+                message = json.load(answer)["choices"][0]["message"]
+            if number % 3:
+                file.write(json.dumps([number, reasoning_in(message), message["content"]]) + "\\n")
 
-if __name__ == "__main__":
-    main(lambda task: asyncio.run(draw(task)), rows, lambda task: [path_of(task)])
+main(draw, lambda task, unreadable: jsonl(path(task), tuple, unreadable))
 """
 
 
 @pytest.fixture(scope="module")
 def server():
-    with Server() as running:
+    with session.Server() as running:
         yield running
 
 
-@pytest.fixture
-def plain(tmp_path, monkeypatch):
-    """A client of a few lines that retries nothing and resumes nothing."""
-    script = tmp_path / "plain.py"
-    script.write_text(PLAIN_CLIENT.format(scripts=str(roster.SCRIPTS)))
-    monkeypatch.setitem(roster.ROSTER, "plain", Entrant("plain", str(script), None, ("aiohttp",)))
-    return "plain"
+def drawn(server, tmp_path, scenario: Scenario, name: str = "distill-engine"):
+    return session.run_client(server, scenario, name, tmp_path / "work", tmp_path)
 
 
-def entry(arrived, ended, outcome="finished", **fields):
-    return {"problem": 0, "arrived": arrived, "ended": ended, "due": ended, "outcome": outcome, "n": 1,
-            "from_token": 0, "tokens": TOKENS, "streamed": False, "max_tokens": 8, **fields}  # fmt: skip
+def test_our_side_fills_the_slots_and_keeps_every_row_whole(server, tmp_path):
+    scenario = Scenario("toy", "flat", 24, 6, [0.2])
+    found = drawn(server, tmp_path, scenario)
+    assert (found["kept"], found["with_reasoning"], found["wrong"], found["duplicates"]) == (24, 24, 0, 0)
+    assert found["wasted"] == found["probes"] > 0 and found["streamed"]
+    assert found["most_in_flight"] == 6 and 0.5 < found["occupancy_of_allowed"] <= 1.01
+    assert found["seconds"] >= scenario.ideal_seconds() == pytest.approx(0.8)
+    assert found["cpu_ms_per_request"] > 0 and run.differences([found], {"toy": scenario}) == []
 
 
-def test_ideal_client_by_hand():
-    assert ideal.makespan([1.0] * 10, 5) == 2.0
-    assert ideal.makespan([1.0, 1.0, 6.0], 2) == 7.0
-    assert ideal.makespan([1.0, 1.0], 2, [0, 1], 0.5) == 1.5
-    assert ideal.makespan([1.0, 1.0, 1.0], 1, [1, 0, 0], 0.1) == 3.0
+def test_refused_requests_are_asked_again(server, tmp_path):
+    found = drawn(server, tmp_path, Scenario("toy", "429", 8, 4, [0.05], [0, 0, 1, 0]))
+    assert (found["kept"], found["refused"], found["asked"]) == (8, 2, 8)
 
 
-def test_a_probe_is_no_part_of_the_window():
-    log = [entry(0.0, 1.0, n=2), entry(5.0, 6.0), entry(5.1, 6.5, problem=1)]
-    assert measure.window(log) == (5.0, 6.5)
-    assert measure.counts(log) | {"tokens_served": 0} == {
-        "served": 4, "refused": 0, "aborted": 0, "probes": 1, "continued": 0, "tokens_served": 0,
-    }  # fmt: skip
-    found = measure.server_figures(log, slots=2, ideal_seconds=1.4, work_seconds=2.4)
-    assert found["occupancy"] == pytest.approx(2.4 / 3.0, abs=1e-4)
-    assert found["occupancy_of_allowed"] == pytest.approx(1.4 / 1.5, abs=1e-4)
-    assert found["most_in_flight"] == 2
+def test_a_kill_with_a_torn_file_loses_no_row(server, tmp_path):
+    found = drawn(server, tmp_path, Scenario("toy", "torn", 24, 4, [0.15], kill="half and torn"))
+    assert (found["with_reasoning"], found["duplicates"], found["unreadable"]) == (24, 0, 0)
+    assert found["killed_at"] >= 12 and list(found["cut"]) == ["ledger.db-wal"]
+    assert 0 < found["tokens_wasted"] < 24 * TOKENS
 
 
-def test_rows_are_held_against_what_was_sent():
-    wrong = {"rows": {"0": ["x", "y"]}, "duplicates": 0, "unreadable": 1}
-    assert measure.kept_rows(wrong, 1) == {"kept": 0, "with_reasoning": 0, "wrong": 1, "duplicates": 0, "unreadable": 1}
+def test_a_client_that_drops_rows_is_seen(server, tmp_path, monkeypatch):
+    script = tmp_path / "client.py"
+    script.write_text(LOSES_EVERY_THIRD)
+    monkeypatch.setitem(ROSTER, "lossy", Entrant("lossy", str(script), None, ()))
+    scenario = Scenario("toy", "flat", 6, 2, [0.02])
+    found = drawn(server, tmp_path, scenario, "lossy")
+    assert (found["served"], found["kept"], found["wasted"], found["tokens_wasted"]) == (6, 4, 2, 2 * TOKENS)
+    assert run.differences([found], {"toy": scenario}) == ["toy lossy: rows kept 4, expected 6"]
 
 
-def test_traces_name_their_problem_and_have_their_length():
-    assert number_of(prompt_of(17)) == 17
-    assert len({reasoning_of(at) for at in range(20)}) == 20
-    assert all(len(reasoning_of(at).split()) == pytest.approx(TOKENS, abs=20) for at in (0, 999))
+def test_the_server_stops_at_the_limit_and_goes_on_from_a_prefix(server):
+    server.play(Scenario("toy", "flat", 4, 4, [0.02]))
+    user = {"role": "user", "content": "This is problem number 3."}
+    whole = reasoning_of(3)
+    cut = server.get("/v1/chat/completions", {"messages": [user], "max_tokens": 5})["choices"][0]
+    assert cut["finish_reason"] == "length" and cut["message"]["reasoning"] == " ".join(whole.split(" ")[:5])
+    start = {"role": "assistant", "content": f"<think>\n{cut['message']['reasoning']}"}
+    server.get("/v1/chat/completions", {"messages": [user, start], "max_tokens": 7})
+    wrong = {"role": "assistant", "content": "<think>\nsomething else"}
+    assert "error" in server.get("/v1/chat/completions", {"messages": [user, wrong]})
+    first, second = server.settled_log()["entries"]
+    assert (first["tokens"], second["from_token"], second["to_token"]) == (5, 5, 12)
 
 
-def test_scenarios_are_those_of_the_plan():
-    listed = scenarios()
-    assert sum(seconds == 6.0 for seconds in listed["B"].seconds) == 30
-    assert listed["A"].ideal_seconds() == pytest.approx(2.5)
-    assert listed["C2"].ideal_seconds() == pytest.approx(6.0)
-    assert sum(random_refusals(600, 0.1, 2)) == pytest.approx(600 / 9, abs=25)
-    assert {name for scenario in listed.values() for name in scenario.clients} <= set(roster.ROSTER)
-    assert all((roster.SCRIPTS / entrant.script).is_file() for entrant in roster.ROSTER.values())
+def test_the_ideal_client_by_hand():
+    assert ideal.makespan([1.0] * 5, 2) == 3.0
+    assert ideal.makespan([3.0, 1.0, 1.0, 1.0], 2) == 3.0
+    assert ideal.makespan([1.0, 1.0], 1, [1, 0], 0.5) == 2.0  # the refused one waits while the other runs
+    assert ideal.makespan([1.0], 1, [2], 0.5) == 2.0
+    assert heavy_tail(100, 1).count(6.0) == 3 and sum(random_refusals(600, 0.1, 2)) > 30
 
 
-def test_a_plain_client_keeps_every_row(server, plain, tmp_path):
-    scenario = Scenario("A", "toy", rows=12, in_flight=4, seconds=[0.05])
-    found = run_client(server, scenario, plain, tmp_path / "run", tmp_path)
-    assert (found["kept"], found["with_reasoning"], found["wasted"], found["asked"]) == (12, 12, 0, 12)
-    assert found["most_in_flight"] == 4
-    assert 0.15 <= found["seconds"] < 5
-    assert found["tokens_served"] == 12 * TOKENS
-    assert not differences([found], {"A": scenario})
-    assert differences([{**found, "kept": 11}], {"A": scenario}) == ["A plain: rows kept 11, expected 12"]
+def test_probes_are_no_part_of_the_window():
+    def entry(arrived, ended, tokens=TOKENS, problem=0):
+        return {
+            "problem": problem,
+            "arrived": arrived,
+            "ended": ended,
+            "due": ended,
+            "outcome": "finished",
+            "n": 1,
+            "tokens": tokens,
+            "from_token": 0,
+        }
+
+    log = [entry(0.0, 1.0, 8), entry(1.5, 2.5), entry(1.5, 2.5, problem=1), entry(2.5, 3.5, problem=2)]
+    assert measure.window(log) == (1.5, 3.5)
+    figures = measure.server_figures(log, 2, 2.0, 3.0)
+    assert (figures["seconds"], figures["requests_per_second"], figures["most_in_flight"]) == (2.0, 1.5, 2)
+    assert figures["occupancy"] == figures["occupancy_allowed"] == 0.75
+    assert measure.counts(log)["probes"] == 1 and measure.counts(log)["tokens_served"] == 3 * TOKENS + 8
 
 
-def test_refusals_are_the_servers(server, plain, tmp_path):
-    scenario = Scenario("C", "toy", rows=6, in_flight=6, seconds=[0.05], refusals=[0, 1])
-    found = run_client(server, scenario, plain, tmp_path / "run", tmp_path)
-    assert (found["kept"], found["refused"], found["wasted"]) == (3, 3, 0)
+def test_kept_rows_are_held_against_what_was_sent():
+    whole = [digest(reasoning_of(0)), digest(content_of(0))]
+    report = {"rows": {"0": whole, "1": [None, digest(content_of(1))], "2": whole}, "duplicates": 0, "unreadable": 0}
+    found = measure.kept_rows(report, 3)
+    assert (found["kept"], found["with_reasoning"], found["wrong"]) == (2, 1, 1)
 
 
-def test_a_kill_and_a_torn_tail_are_seen(server, plain, tmp_path):
-    """The plain client asks for everything again, so the first half is wasted, and glues a row to the torn line."""
-    scenario = Scenario("E", "toy", rows=8, in_flight=2, seconds=[0.25], kill="half and torn")
-    found = run_client(server, scenario, plain, tmp_path / "run", tmp_path)
-    assert 4 <= found["killed_at"] < 8
-    assert found["cut"]["rows.jsonl"] > 1000
-    assert found["unreadable"] == 1
-    assert found["served"] > 8 and found["wasted"] == found["served"] - found["kept"] > 0
+def test_the_best_of_a_column_lost_nothing():
+    def runs(client, seconds, whole):
+        return {
+            "scenario": "A",
+            "client": client,
+            "seconds": seconds,
+            "with_reasoning": whole,
+            "duplicates": 0,
+            "wrong": 0,
+        }
+
+    listed = [runs("distill-engine", s, 10) for s in (1.0, 1.04, 9.0)]
+    listed += [runs("flexllm", 1.0, 10), runs("distilabel", 0.1, 0)]
+    found = standing(listed, {"A": 10})["A"]["seconds"]
+    assert (found.ours, found.best, found.by, found.is_within) == (1.04, 1.0, "flexllm", True)
+    assert spread(listed[:3], "seconds").highest == 9.0 and spread(listed, "cpu_ms_per_request") is None
+    assert not keeps_all(listed, 10)
 
 
-def test_our_engine_against_the_server(server, tmp_path):
-    scenario = Scenario("A", "toy", rows=12, in_flight=4, seconds=[0.05])
-    found = run_client(server, scenario, "distill-engine", tmp_path / "run", Path(sys.prefix))
-    assert (found["kept"], found["with_reasoning"], found["bad_requests"]) == (12, 12, []), found.get("log_tail")
-    assert found["streamed"] and found["probes"] == found["served"] - 12 - 1  # one of the probes asks for two
+def test_runs_of_a_part_take_the_place_of_earlier_ones():
+    before = [{"scenario": "A", "client": "x", "v": 1}, {"scenario": "B", "client": "x", "v": 1}]
+    assert run.merged(before, [{"scenario": "A", "client": "x", "v": 2}]) == [
+        before[1],
+        {"scenario": "A", "client": "x", "v": 2},
+    ]
 
 
-def test_a_cut_is_inside_the_last_record(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"a": 1}\n{"b": 22222222}\n')
-    assert cut_last_record(path) == 8
-    assert path.read_text().startswith('{"a": 1}\n{"b"') and not path.read_text().endswith("\n")
+@pytest.fixture(scope="module")
+def record():
+    return json.loads(run.RESULT.read_text())
 
 
-def test_the_page_shows_the_record():
-    shown = page.PAGE.read_text().split(page.BEGIN)[1].split(page.END)[0].strip()
-    expected = page.table(json.loads(RESULT.read_text())) if RESULT.exists() else "Not measured yet."
-    assert shown == expected, "run `python -m benchmarks.harvest.run --tables`"
+def test_the_page_is_made_from_the_record(record):
+    text = page.PAGE.read_text()
+    assert text.split(page.BEGIN)[1].split(page.END)[0] == f"\n{page.tables(record)}\n"
 
 
-def test_medians_and_spread():
-    runs = [{"seconds": value} for value in (3.0, 1.0, 2.0)]
-    assert page.spread(runs, "seconds", 1) == "2.0 (1.0-3.0)"
-    assert page.spread(runs[:1], "seconds", 0) == "3"
+def test_the_record_has_every_client_or_says_why_not(record):
+    assert {"date", "machine", "versions", "code", "contended", "load_before", "differences"} <= record.keys()
+    for name, scenario in scenarios().items():
+        ran = {each["client"] for each in record["runs"] if each["scenario"] == name}
+        assert set(scenario.clients) <= ran | record["not_run"].keys(), name
+        assert record["scenarios"][name] == json.loads(json.dumps(session.scenario_record(scenario)))
+    assert str(Path.home()) not in json.dumps(record) and "/tmp/" not in json.dumps(record)
+
+
+def test_our_side_lost_nothing_in_the_record(record):
+    ours = [each for each in record["runs"] if each["client"].startswith("distill-")]
+    assert ours and all(keeps_all([each], record["scenarios"][each["scenario"]]["rows"]) for each in ours)

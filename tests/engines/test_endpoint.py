@@ -120,7 +120,8 @@ def test_2000_in_flight(start_server, open_endpoint, ask):
     assert len({sample.key for sample in samples}) == len(samples) == 3000
     stats = server.stats()
     assert stats["most"] >= 1800
-    assert sorted(stats["by_request"].values()) == [1] * 3000 + [3]  # each once; the probe's question three times
+    *each, probes = sorted(stats["by_request"].values())
+    assert each == [1] * 3000 and probes in (2, 3)  # the probe hangs up on two choices as soon as it sees them
 
 
 FAULTS = ("after", "429", "500", "503", "reset", "midreset", "half", "malformed", "cut", "truncated", "two", "none",

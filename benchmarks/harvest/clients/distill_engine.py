@@ -47,7 +47,7 @@ def draw(task: Task) -> None:
         name=None,
         served=None,
         reasoning=ReasoningFormat(**FORMAT),
-        settings=Endpoint(max_in_flight=task.in_flight),
+        settings=Endpoint(max_in_flight=task.in_flight, save_partial_seconds=task.save_partial_seconds),
         params=params,
         question=task.prompts()[0][1],
     )

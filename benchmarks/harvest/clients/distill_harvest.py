@@ -22,7 +22,7 @@ problems:
     - jsonl:
         {{path: {problems}, prompt: prompt, answer: answer, id: number, domain: math, licence: none, verifier: exact}}
 harvest: {{samples_per_problem: 1, max_new_tokens: {max_tokens}}}
-endpoint: {{max_in_flight: {in_flight}}}
+endpoint: {{max_in_flight: {in_flight}, save_partial_seconds: {save_partial_seconds}}}
 curation: [verified]
 training: {{precision: bf16}}
 evaluation: {{tasks: [tiny], samples_per_item: 1}}
@@ -46,7 +46,12 @@ def harvest(task: Task) -> None:
     """The command line's own process, started over this one."""
     recipe = task.folder / "recipe.yaml"
     recipe.write_text(
-        RECIPE.format(problems=Path(task.problems).resolve(), max_tokens=task.max_tokens, in_flight=task.in_flight)
+        RECIPE.format(
+            problems=Path(task.problems).resolve(),
+            max_tokens=task.max_tokens,
+            in_flight=task.in_flight,
+            save_partial_seconds=task.save_partial_seconds,
+        )
     )
     command = ["harvest", str(recipe), "--out", str(out(task)), "--base-url", task.base_url, "--model", task.model]
     os.execv(sys.executable, [sys.executable, "-m", "distill", *command])

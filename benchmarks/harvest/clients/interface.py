@@ -33,6 +33,8 @@ class Task:
     out: str
     in_flight: int
     max_tokens: int
+    save_partial_seconds: float = 5.0
+    """Of clients that save unfinished rows."""
     stubs: bool = True
     """Whether a package that wants the internet at start gets a stand-in for what it would fetch."""
 
@@ -61,7 +63,7 @@ def reasoning_in(message: dict[str, Any]) -> str | None:
 
 
 def jsonl(path: Path, read: Callable[[dict[str, Any]], Row | None], unreadable: Counter[str]) -> Iterator[Row]:
-    """Rows of a JSONL file line by line; a line that does not parse is counted, as a reader would meet it."""
+    """Rows of a JSONL file line by line; a line that does not parse is counted, as its reader would meet it."""
     if not path.exists():
         return
     with open(path, errors="replace") as lines:

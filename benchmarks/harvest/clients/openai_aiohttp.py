@@ -1,4 +1,4 @@
-"""AsyncOpenAI with the aiohttp transport that its README recommends for many requests; else as openai_httpx."""
+"""AsyncOpenAI with the aiohttp transport that its README recommends for concurrency; else as openai_httpx."""
 
 from __future__ import annotations
 

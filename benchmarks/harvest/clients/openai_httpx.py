@@ -1,7 +1,7 @@
 """AsyncOpenAI with its default transport (httpx): a semaphore, gather, and a line a row appended to a file.
 
 The SDK has no store of its own; this is the short script that its users write around it, which goes on where the file
-ends. The SDK's retries follow Retry-After; ten of them instead of the default two.
+ends, on a line of its own where the last one was torn. The SDK's retries follow Retry-After; ten instead of two.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ async def draw(task: Task, client: AsyncOpenAI) -> None:
         file.flush()
 
     with open(path_of(task), "a") as file:
+        if file.tell() and not path_of(task).read_bytes().endswith(b"\n"):
+            file.write("\n")
         await asyncio.gather(*(one(number, prompt) for number, prompt in task.prompts() if number not in done))
 
 
