@@ -26,7 +26,7 @@ def interrupted(distill, query, tmp_path, number: signal.Signals, **how):
 
     On a starved machine the harvest may end before its first sample is noticed here; then another one is started.
     """
-    for attempt in range(4):
+    for attempt in range(10):
         out = tmp_path / f"run{attempt}"
         command = ("harvest", "toy/quick", "--out", out)
         code, err = distill.interrupt(waits_for(query, out, 1), number, *command, **how)
