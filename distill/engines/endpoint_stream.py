@@ -97,9 +97,6 @@ class StreamedCompletion:
         """The completion as far as it came, of a stream that is given up because it degenerated."""
         return self._completion("aborted", self.degenerate)
 
-    def logprobs(self) -> tuple[dict[str, Any], ...]:
-        return tuple(self._logprobs)
-
     def finish(self) -> Completion:
         """The completion, once the stream has ended."""
         if self._rest.strip():  # a last line without its newline

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
+from distill.engines.base import sample_of
 from distill.engines.reasoning import split_reasoning
 from distill.records import Sample, SampleRequest
 
@@ -32,15 +33,9 @@ class ScriptedEngine:
             message = request.prompt.removeprefix("<user>").removesuffix("<assistant>")
             text = self.script(message, request.index)
             reasoning, answer = split_reasoning(text)
-            yield Sample(
-                key=request.key(self.fingerprint),
-                model=self.model,
-                model_fingerprint=self.fingerprint,
-                problem_id=request.problem_id,
-                prompt_hash=request.prompt_hash,
-                index=request.index,
-                seed=request.seed,
-                params=request.params.to_dict(),
+            yield sample_of(
+                self,
+                request,
                 text=text,
                 reasoning=reasoning,
                 answer=answer,
@@ -48,8 +43,6 @@ class ScriptedEngine:
                 completion_tokens=len(text.split()),
                 finish_reason="length" if text.endswith("...") else "stop",
                 seconds=0.0,
-                cost_usd=None,
-                created_at="2026-01-01T00:00:00+00:00",
             )
 
     def close(self) -> None:
