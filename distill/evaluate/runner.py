@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 from distill.engines.base import Engine
 from distill.errors import ConfigError, DistillError
 from distill.evaluate.documents import problem_of
-from distill.evaluate.result import EvalResult, Item, TaskResult
+from distill.evaluate.result import EvalResult, Item, TaskResult, params_hash
 from distill.evaluate.tasks import Task, TaskData, read_tasks
-from distill.records import Sample, SamplingParams
+from distill.records import Sample, SamplingParams, stable_hash
 from distill.store.ledger import Ledger
 from distill.verify.pool import VerifierPool
+from distill.verify.second_extract import Verify, reread
 
 if TYPE_CHECKING:
     from distill.evaluate.lm import EngineLM
@@ -59,6 +60,10 @@ def evaluate(
         lm = EngineLM(engine, ledger, params, run_seed=run_seed, verify=pool.verify_many, on_sample=on_sample)
         loaded = _load(files, samples_per_item, task_data)
         found = _run(lm, loaded, limit)
+        items = {
+            file.name: tuple(_item(record, pool.verify_many) for record in found["samples"][file.name])
+            for file in files
+        }
     return EvalResult(
         model=engine.model,
         model_fingerprint=engine.fingerprint,
@@ -70,7 +75,7 @@ def evaluate(
                 version=file.metadata.version,
                 samples_per_item=samples_per_item,
                 n_items_in_task=len(loaded["tasks"][file.name].eval_docs),
-                items=tuple(_item(record) for record in found["samples"][file.name]),
+                items=items[file.name],
             )
             for file in files
         },
@@ -120,11 +125,13 @@ def _run(lm: EngineLM, loaded: Any, limit: int | None) -> Any:
         raise
 
 
-def _item(record: dict[str, Any]) -> Item:
+def _item(record: dict[str, Any], verify: Verify) -> Item:
     """An item from lm-eval's record of it: the completions carry their samples and verdicts."""
     problem = problem_of(record["doc"])
     assert problem is not None, "a document of ProblemTask holds its problem"
     answered = [completion for completion in record["resps"][0] if completion.sample is not None]
+    samples: list[Sample] = [completion.sample for completion in answered]
+    read_again = reread([(problem, each.sample, each.verdict) for each in answered], verify)
     return Item(
         problem_id=problem.id,
         family=problem.family,
@@ -134,6 +141,12 @@ def _item(record: dict[str, Any]) -> Item:
         sample_keys=tuple(completion.sample.key for completion in answered),
         num_distinct_texts=len({str(completion) for completion in answered}),
         num_distinct_seeds=len({completion.sample.seed for completion in answered}),
+        num_unclosed=sum(sample.answer is None and sample.finish_reason == "stop" for sample in samples),
+        num_reread=len(read_again),
+        num_reread_changed=sum(each.is_changed for each in read_again),
+        prompt_hashes=tuple(sorted({sample.prompt_hash for sample in samples})),
+        params_hashes=tuple(sorted({params_hash(sample.params) for sample in samples})),
+        first_text_hash=stable_hash(samples[0].text, length=8) if samples else "",
     )
 
 
