@@ -22,7 +22,7 @@ from distill.errors import ConfigError, DistillError
 from distill.evaluate.documents import problem_of
 from distill.evaluate.result import EvalResult, Item, TaskResult, params_hash
 from distill.evaluate.tasks import Task, TaskData, read_tasks
-from distill.records import Sample, SamplingParams, stable_hash
+from distill.records import Problem, Sample, SamplingParams, Verdict, stable_hash
 from distill.store.ledger import Ledger
 from distill.verify.pool import VerifierPool
 from distill.verify.second_extract import Verify, reread
@@ -130,17 +130,23 @@ def _item(record: dict[str, Any], verify: Verify) -> Item:
     problem = problem_of(record["doc"])
     assert problem is not None, "a document of ProblemTask holds its problem"
     answered = [completion for completion in record["resps"][0] if completion.sample is not None]
-    samples: list[Sample] = [completion.sample for completion in answered]
-    read_again = reread([(problem, each.sample, each.verdict) for each in answered], verify)
+    return item_of(problem, [(completion.sample, completion.verdict) for completion in answered], verify)
+
+
+def item_of(problem: Problem, judged: Sequence[tuple[Sample, Verdict]], verify: Verify) -> Item:
+    """An item from its samples and their verdicts, in index order; `verify` judges what a second extractor reads."""
+    samples = [sample for sample, _ in judged]
+    verdicts = [verdict for _, verdict in judged]
+    read_again = reread([(problem, sample, verdict) for sample, verdict in judged], verify)
     return Item(
         problem_id=problem.id,
         family=problem.family,
-        outcomes=tuple(completion.verdict.outcome for completion in answered),
-        answers=tuple(completion.verdict.extracted for completion in answered),
-        completion_tokens=tuple(completion.sample.completion_tokens for completion in answered),
-        sample_keys=tuple(completion.sample.key for completion in answered),
-        num_distinct_texts=len({str(completion) for completion in answered}),
-        num_distinct_seeds=len({completion.sample.seed for completion in answered}),
+        outcomes=tuple(verdict.outcome for verdict in verdicts),
+        answers=tuple(verdict.extracted for verdict in verdicts),
+        completion_tokens=tuple(sample.completion_tokens for sample in samples),
+        sample_keys=tuple(sample.key for sample in samples),
+        num_distinct_texts=len({sample.text for sample in samples}),
+        num_distinct_seeds=len({sample.seed for sample in samples}),
         num_unclosed=sum(sample.answer is None and sample.finish_reason == "stop" for sample in samples),
         num_reread=len(read_again),
         num_reread_changed=sum(each.is_changed for each in read_again),

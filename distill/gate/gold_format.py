@@ -72,8 +72,8 @@ def one_letter_reasons(task: str, problems: Sequence[Problem]) -> list[str]:
     if len(letters) < FEWEST_CHOICES_TO_SEE_ONE_LETTER or len(set(letters)) > 1:
         return []
     return [
-        f"{task}: gold format: the gold letter is {letters[0]} for all {len(letters)} questions, so a model that always "
-        "says it scores 100%. Shuffle the options once, in the dataset, with a fixed seed."
+        f"{task}: gold format: the gold letter is {letters[0]} for all {len(letters)} questions, so a model that "
+        "always says it scores 100%. Shuffle the options once, in the dataset, with a fixed seed."
     ]
 
 

@@ -88,7 +88,7 @@ def _value(problem: Problem, text: str, is_stated: bool) -> str | None:
 def _last_value(problem: Problem, answer: str) -> str | None:
     """A short text as it stands, else its last formula or number."""
     short = answer.strip().strip("*. ")
-    if short and len(short.split()) <= 2:
+    if short and len(short.split()) <= 2 and not _MARKS.search(short):
         return short
     patterns = (_FORMULA, _NUMBER) if _is_about_numbers(problem) else (_FORMULA,)
     places = [(end, text) for pattern in patterns for _, end, text in _places(pattern, answer)]
