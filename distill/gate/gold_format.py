@@ -79,9 +79,12 @@ def one_letter_reasons(task: str, problems: Sequence[Problem]) -> list[str]:
 
 def duplicate_reasons(task: str, problems: Sequence[Problem]) -> list[str]:
     """Questions that stand twice: they count double, and twice with different answers one of them is wrong."""
-    groups: dict[str, list[Problem]] = defaultdict(list)
+    by_text: dict[str, list[Problem]] = defaultdict(list)
     for problem in problems:
-        groups[_as_asked(problem)].append(problem)
+        by_text[normalise(question(problem))].append(problem)
+    groups: dict[str, list[Problem]] = defaultdict(list)
+    for text, same in by_text.items():
+        groups[_in_any_typesetting(same[0]) or text] += same
     twice = [group for group in groups.values() if len(group) > 1]
     if not twice:
         return []
@@ -95,14 +98,13 @@ def duplicate_reasons(task: str, problems: Sequence[Problem]) -> list[str]:
     ]
 
 
-def _as_asked(problem: Problem) -> str:
-    """The question in a form that another typesetting does not change. Puzzles are compared letter by letter: their
-    signs are the question."""
-    if problem.verifier in ("math", "exact", "choice"):
-        plain = " ".join(words(question(problem)))
-        if plain:
-            return f"{plain}\n{without_closing_marks(problem.answer or '')}"
-    return normalise(question(problem))
+def _in_any_typesetting(problem: Problem) -> str:
+    """The words of a question with its gold, or nothing for puzzles and programs, whose very signs are the question.
+
+    With the gold, since words have no brackets: (1 + 2) * 3 is no copy of 1 + 2 * 3.
+    """
+    plain = " ".join(words(question(problem))) if problem.verifier in ("math", "exact", "choice") else ""
+    return f"{plain}\n{without_closing_marks(problem.answer or '')}" if plain else ""
 
 
 def _is_aime(task: str, problem: Problem) -> bool:
