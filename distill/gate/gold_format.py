@@ -6,7 +6,7 @@ Each fault here has made a benchmark score too low (or the same for every model)
 where the answer belongs, `nan` from an empty cell, an AIME answer that is no whole number, options that were never
 shuffled, a question that stands twice. A zero-padded answer ("073") is no fault: our verifiers read it as 73, and
 AIME's own answer sheet writes it so; where it tells one copy of a dataset from another, the pinned hash says so.
-Not covered: whether a gold answer is right.
+Not covered: whether a gold answer is right. AIME 2024, MATH-500 and GSM8K's test set have none of these faults.
 """
 
 from __future__ import annotations

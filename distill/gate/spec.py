@@ -100,7 +100,8 @@ class Validity(Strict):
     """No answer found, unclosed thoughts included. Off: small students do fail to answer, and a failure it is."""
     max_extractor_disagreement_rate: Rate | None = 0.05
     """Samples that are right by one reading of the answer and not by another (`distill/verify/second_extract.py`);
-    verifiers math, exact and choice only. Above it, extraction decides the score."""
+    verifiers math, exact and choice only. Above it, extraction decides the score. On MATH-500's own solutions it is
+    0.2% with their boxes and 9.8% without."""
     max_undecided_rate: Rate | None = None
     max_error_rate: Rate | None = 0.01
     min_distinct_sample_rate: Rate | None = None
