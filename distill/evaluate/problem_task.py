@@ -26,7 +26,7 @@ from distill.evaluate.lm import Completion
 from distill.evaluate.metrics import cons_at_k, pass_at_k
 from distill.evaluate.tasks import read_task
 from distill.records import Problem, Sample, Verdict
-from distill.verify.base import verify
+from distill.verify.base import verifier, verify
 
 METRICS = ("pass@1", "pass@k", "cons@k", "truncation_rate", "no_answer_rate", "undecided_rate")
 
@@ -74,6 +74,7 @@ class ProblemTask(ConfigurableTask):
         metadata = self.config.metadata or {}
         task = read_task(Path(metadata["config_source"]))
         problems = task.problems((metadata.get("task_data") or {}).get(task.name))
+        prepare(problems)
         self.dataset = {"test": datasets.Dataset.from_list([document_of(problem) for problem in problems])}
 
     def build_all_requests(self, **kwargs: Any) -> None:
@@ -84,6 +85,15 @@ class ProblemTask(ConfigurableTask):
         """As `results_of`. Later R1 templates end the prompt with `<think>`: its completions open with the thought."""
         prompt = self.instances[0].args[0] if self.instances else ""
         return results_of(doc, results, opened_by_prompt=prompt.rstrip().endswith(THOUGHT_OPENS))
+
+
+def prepare(problems: Sequence[Problem]) -> None:
+    """Load each verifier once, so that one that cannot work here is known before a token is paid for.
+
+    Raises: SandboxUnavailable where code cannot be locked in; ProblemError where a library or a gold answer is missing.
+    """
+    for problem in {problem.verifier: problem for problem in reversed(problems)}.values():
+        verifier(problem.verifier).prepare(problem)
 
 
 def results_of(
