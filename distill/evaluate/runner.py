@@ -13,22 +13,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.engines.base import Engine
 from distill.errors import ConfigError, DistillError
 from distill.evaluate.documents import problem_of
-from distill.evaluate.result import EvalResult, Item, TaskResult, params_hash
+from distill.evaluate.observation import Observation, item_of, observe
+from distill.evaluate.result import EvalResult, Item, TaskResult
 from distill.evaluate.tasks import Task, TaskData, read_tasks
-from distill.records import Problem, Sample, SamplingParams, Verdict, stable_hash
+from distill.records import Sample, SamplingParams
 from distill.store.ledger import Ledger
 from distill.verify.pool import VerifierPool
-from distill.verify.second_extract import Verify, reread
-
-if TYPE_CHECKING:
-    from distill.evaluate.lm import EngineLM
+from distill.verify.second_extract import Verify
 
 
 def evaluate(
@@ -58,32 +56,57 @@ def evaluate(
 
     with _quiet_lm_eval(), VerifierPool(verify_workers, verify_timeout_seconds) as pool:
         lm = EngineLM(engine, ledger, params, run_seed=run_seed, verify=pool.verify_many, on_sample=on_sample)
-        loaded = _load(files, samples_per_item, task_data)
-        found = _run(lm, loaded, limit)
-        items = {
-            file.name: tuple(_item(record, pool.verify_many) for record in found["samples"][file.name])
-            for file in files
-        }
+        scored = _score(lm, files, samples_per_item, task_data, limit, pool.verify_many)
     return EvalResult(
         model=engine.model,
         model_fingerprint=engine.fingerprint,
         params=params.to_dict(),
         run_seed=run_seed,
-        tasks={
-            file.name: TaskResult(
-                task=file.name,
-                version=file.metadata.version,
-                samples_per_item=samples_per_item,
-                n_items_in_task=len(loaded["tasks"][file.name].eval_docs),
-                items=items[file.name],
-            )
-            for file in files
-        },
         samples_drawn=lm.engine.samples_drawn,
         samples_reused=lm.num_answered - lm.engine.samples_drawn,
         seconds=time.monotonic() - started,
-        lm_eval={"version": _lm_eval_version(), "results": _plain(found["results"])},
+        **scored,
     )
+
+
+def score_recorded(
+    files: Sequence[Task],
+    seen: Mapping[tuple[str, str], Sequence[Observation | None]],
+    *,
+    task_data: TaskData | None = None,
+) -> dict[str, Any]:
+    """`tasks` and `lm_eval` of an EvalResult from samples that were scored before, by (task, problem id).
+
+    Every item has the same number of samples; None where the engine gave none. Nothing is drawn or verified.
+    """
+    from distill.evaluate.lm import RecordedLM
+
+    samples_per_item = len(next(iter(seen.values())))
+    with _quiet_lm_eval():
+        return _score(RecordedLM(seen), files, samples_per_item, task_data, None)
+
+
+def _score(
+    lm: Any,
+    files: Sequence[Task],
+    samples_per_item: int,
+    task_data: TaskData | None,
+    limit: int | None,
+    verify: Verify | None = None,
+) -> dict[str, Any]:
+    loaded = _load(files, samples_per_item, task_data)
+    found = _run(lm, loaded, limit)
+    tasks = {
+        file.name: TaskResult(
+            task=file.name,
+            version=file.metadata.version,
+            samples_per_item=samples_per_item,
+            n_items_in_task=len(loaded["tasks"][file.name].eval_docs),
+            items=tuple(_item(record, verify) for record in found["samples"][file.name]),
+        )
+        for file in files
+    }
+    return {"tasks": tasks, "lm_eval": {"version": _lm_eval_version(), "results": _plain(found["results"])}}
 
 
 def _check(samples_per_item: int, limit: int | None, params: SamplingParams) -> None:
@@ -110,7 +133,7 @@ def _load(files: Sequence[Task], samples_per_item: int, task_data: TaskData | No
     return loaded
 
 
-def _run(lm: EngineLM, loaded: Any, limit: int | None) -> Any:
+def _run(lm: Any, loaded: Any, limit: int | None) -> Any:
     from lm_eval import evaluator
 
     try:
@@ -125,35 +148,13 @@ def _run(lm: EngineLM, loaded: Any, limit: int | None) -> Any:
         raise
 
 
-def _item(record: dict[str, Any], verify: Verify) -> Item:
-    """An item from lm-eval's record of it: the completions carry their samples and verdicts."""
+def _item(record: dict[str, Any], verify: Verify | None) -> Item:
+    """An item from lm-eval's record of it: the completions carry what was seen of them, or samples and verdicts."""
     problem = problem_of(record["doc"])
     assert problem is not None, "a document of ProblemTask holds its problem"
-    answered = [completion for completion in record["resps"][0] if completion.sample is not None]
-    return item_of(problem, [(completion.sample, completion.verdict) for completion in answered], verify)
-
-
-def item_of(problem: Problem, judged: Sequence[tuple[Sample, Verdict]], verify: Verify) -> Item:
-    """An item from its samples and their verdicts, in index order; `verify` judges what a second extractor reads."""
-    samples = [sample for sample, _ in judged]
-    verdicts = [verdict for _, verdict in judged]
-    read_again = reread([(problem, sample, verdict) for sample, verdict in judged], verify)
-    return Item(
-        problem_id=problem.id,
-        family=problem.family,
-        outcomes=tuple(verdict.outcome for verdict in verdicts),
-        answers=tuple(verdict.extracted for verdict in verdicts),
-        completion_tokens=tuple(sample.completion_tokens for sample in samples),
-        sample_keys=tuple(sample.key for sample in samples),
-        num_distinct_texts=len({sample.text for sample in samples}),
-        num_distinct_seeds=len({sample.seed for sample in samples}),
-        num_unclosed=sum(sample.answer is None and sample.finish_reason == "stop" for sample in samples),
-        num_reread=len(read_again),
-        num_reread_changed=sum(each.is_changed for each in read_again),
-        prompt_hashes=tuple(sorted({sample.prompt_hash for sample in samples})),
-        params_hashes=tuple(sorted({params_hash(sample.params) for sample in samples})),
-        first_text_hash=stable_hash(samples[0].text, length=8) if samples else "",
-    )
+    completions = record["resps"][0]
+    judged = [(problem, each.sample, each.verdict) for each in completions if each.sample is not None]
+    return item_of(problem, [each.seen for each in completions if each.seen is not None] or observe(judged, verify))
 
 
 @contextlib.contextmanager

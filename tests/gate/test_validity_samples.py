@@ -15,8 +15,8 @@ import pytest
 from distill.cards import ReasoningFormat
 from distill.engines.base import sample_through_ledger
 from distill.engines.endpoint import EndpointEngine
+from distill.evaluate.observation import item_of, observe
 from distill.evaluate.result import EvalResult, TaskResult
-from distill.evaluate.runner import item_of
 from distill.gate.rounds import complete_rounds
 from distill.gate.spec import Gate
 from distill.gate.validity import invalid_reasons, prompt_hashes
@@ -59,7 +59,8 @@ def score(engine, ledger, problems, k, requests=None):
     for sample in sorted(sample_through_ledger(engine, ledger, requests), key=lambda sample: sample.index):
         drawn[sample.problem_id].append(sample)
     items = tuple(
-        item_of(each, [(sample, verify(each, sample)) for sample in drawn[each.id]], verify_all) for each in problems
+        item_of(each, observe([(each, sample, verify(each, sample)) for sample in drawn[each.id]], verify_all))
+        for each in problems
     )
     task = TaskResult("sums", 1.0, k, len(problems), items)
     return EvalResult(engine.model, engine.fingerprint, PARAMS.to_dict(), 3, {"sums": task}, 0, 0, 0.0)
