@@ -20,7 +20,7 @@ from pathlib import Path
 
 from distill.cards import Baseline
 from distill.errors import GateError, did_you_mean
-from distill.evaluate.result import EvalResult, with_unanswered
+from distill.evaluate.result import EvalResult, Item, with_unanswered
 from distill.gate.contamination import contamination
 from distill.gate.gold_format import duplicate_reasons, gold_reasons
 from distill.gate.spec import Gate
@@ -64,7 +64,7 @@ def invalid_reasons(
 
     `unanswered`: model -> task -> item id -> samples that the engine gave up after a timeout or a refusal; they are
     observed failures, there but capped. `prompts`: model -> item id -> hash of the prompt as it is today
-    (`prompt_hashes`), for models whose chat template is at hand; samples of a ledger must have been drawn with it.
+    (`prompt_hashes`, or `recorded_prompts` for a ledger); the samples must have been drawn with it.
     """
     reasons = []
     for who, given in results.items():
@@ -90,6 +90,17 @@ def items_hash(problems: Sequence[Problem]) -> str:
 def prompt_hashes(render: Callable[[str], str], problems: Sequence[Problem]) -> dict[str, str]:
     """Item id -> hash of its prompt as an engine renders it today, as samples have it."""
     return {problem.id: stable_hash(render(problem.prompt), length=16) for problem in problems}
+
+
+def recorded_prompts(items: Sequence[Item], problems: Sequence[Problem]) -> dict[str, str]:
+    """The same for samples of a ledger whose chat template is not at hand.
+
+    A served model's samples are recorded under the plain prompt, since the server renders it: where any item has its
+    plain prompt's hash, all must. Empty where none has, so that nothing can be said.
+    """
+    plain = prompt_hashes(str, problems)
+    is_served = any(plain.get(item.problem_id) in item.prompt_hashes for item in items)
+    return plain if is_served else {}
 
 
 def expired_reasons(baselines: Mapping[str, Baseline], today: date) -> list[str]:
