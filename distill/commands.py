@@ -254,7 +254,9 @@ def _judge(gate_name: str, out: Path, model: str | None, overrides: Sequence[str
 
     gate = load_gate(gate_name)
     found = {
-        path.stem: EvalResult.load(path) for path in sorted((out / "eval").glob("*.json")) if path.stem != "results"
+        path.stem: EvalResult.load(path)
+        for path in sorted((out / "eval").glob("*.json"))
+        if path.stem not in ("results", "curves")
     }
     if "student" not in found and model is None and base_url is None:
         task = gate.tasks[0]
