@@ -229,13 +229,18 @@ def curves_in(directory: Path) -> Curves:
     paths = [path for path in sorted(folder.glob("*.json")) if path.name not in NOT_RESULTS]
     if not paths:
         raise ConfigError(f"{folder}: no evaluation to draw curves of; `distill eval` makes one.")
-    models = {path.stem: curves_of(EvalResult.load(path)) for path in paths}
-    known = load_curves(folder / CURVES_FILE)["models"] if (folder / CURVES_FILE).exists() else {}
+    return curves_of_all({path.stem: EvalResult.load(path) for path in paths}, folder / CURVES_FILE)
+
+
+def curves_of_all(results: Mapping[str, EvalResult], known: Path | None = None) -> Curves:
+    """What a curves file holds, of models by name; `known` is a file whose force-closed curves are taken over."""
+    models = {name: curves_of(result) for name, result in results.items()}
+    before = load_curves(known)["models"] if known is not None and known.exists() else {}
     for name, model in models.items():
         for task, found in model["tasks"].items():
-            before = known.get(name, {}).get("tasks", {}).get(task, {})
-            if before.get("samples") == found["samples"]:
-                found["force_closed"] = before["force_closed"]
+            there = before.get(name, {}).get("tasks", {}).get(task, {})
+            if there.get("samples") == found["samples"]:
+                found["force_closed"] = there["force_closed"]
     return {"format_version": FORMAT_VERSION, "models": models}
 
 
