@@ -22,8 +22,8 @@ STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def write_verdict(verdict: GateVerdict, directory: str | Path) -> None:
-    """Write the three files into `directory`, and the step summary where there is one.
+def write_verdict(verdict: GateVerdict, directory: str | Path, *, is_final: bool = True) -> None:
+    """Write the three files into `directory`, and the step summary where there is one and the verdict is final.
 
     Raises: InfrastructureError if they cannot be written.
     """
@@ -39,7 +39,8 @@ def write_verdict(verdict: GateVerdict, directory: str | Path) -> None:
             partial = directory / f"{name}.partial"
             partial.write_text(text, encoding="utf-8")
             partial.replace(directory / name)
-        if step_summary := os.environ.get(STEP_SUMMARY):
+        step_summary = os.environ.get(STEP_SUMMARY)
+        if step_summary and is_final:
             with open(step_summary, "a", encoding="utf-8") as stream:
                 stream.write(files["summary.md"] + "\n")
     except OSError as error:

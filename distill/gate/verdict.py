@@ -2,15 +2,15 @@
 
     verdict.outcome, verdict.exit_code, verdict.to_dict()
 
-PASS: every comparison's lower bound reaches zero. FAIL: some comparison's upper bound is below zero. INCONCLUSIVE: the
-samples do not say. INVALID: the run may not be judged, and no comparison was made.
+PASS: every comparison certainly holds. FAIL: some comparison certainly does not. INCONCLUSIVE: the samples do not say.
+INVALID: the run may not be judged.
 Not covered: writing it to files (`report.py`).
 """
 
 from __future__ import annotations
 
 import html
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from distill.errors import EXIT_GATE_FAILED, EXIT_GATE_INCONCLUSIVE, EXIT_INVALID_RUN, EXIT_OK
@@ -26,7 +26,10 @@ EXIT_CODES: dict[GateOutcome, int] = {
 
 @dataclass(frozen=True, slots=True)
 class ComparisonVerdict:
-    """One comparison. `estimate` and bounds are of the student's lead over what was needed; negative is short of it."""
+    """One comparison. `estimate` and bounds are of the student's lead over what was needed; negative is short of it.
+
+    A comparison of fixed samples has bounds; a sequential one has rounds and evidence.
+    """
 
     label: str
     against: str
@@ -35,21 +38,42 @@ class ComparisonVerdict:
     other: float | None
     needed: float
     estimate: float
-    lower_bound: float
-    upper_bound: float
     p_value: float
     p_value_fail: float
     alpha: float
     method: str
+    lower_bound: float | None = None
+    upper_bound: float | None = None
     note: str = ""
+    metric: str = "pass@1"
+    alpha_fail: float | None = None
+    rounds: int | None = None
+    cap_rounds: int | None = None
+    decided_at_round: int | None = None
+    rounds_to_decision: int | None = None
+    """About how many more rounds would decide, if the score so far is the true one."""
+    log_e_pass: float | None = None
+    """Natural logarithm of the evidence for PASS; decided at log(1 / alpha)."""
+    log_e_fail: float | None = None
+    final_test: str | None = None
+    """Of the evidence: "none", "unspent", or "spent" once the cap that it was planned for is reached."""
 
     @property
     def sentence(self) -> str:
+        scores = f"student {self._shown(self.student)}, needed {self._shown(self.needed)}"
+        start = f"{self.label}: {self.outcome.lower()}"
+        if self.rounds is None:
+            bounds = f"one-sided bounds {self.lower_bound:+.3f} and {self.upper_bound:+.3f}"
+            return f"{start}: {scores}; lead {self.estimate:+.3f}, {bounds}, p = {self.p_value:.2g}."
+        spent = "; the final test at the cap is spent" if self.final_test == "spent" else ""
+        more = f"; about {self.rounds_to_decision} more rounds would decide" if self.rounds_to_decision else ""
         return (
-            f"{self.label}: {self.outcome.lower()}: student {self.student:.3f}, needed {self.needed:.3f}; "
-            f"lead {self.estimate:+.3f}, one-sided bounds {self.lower_bound:+.3f} and {self.upper_bound:+.3f}, "
-            f"p = {self.p_value:.2g}."
+            f"{start} after {self.rounds} of at most {self.cap_rounds} rounds: {scores}; "
+            f"p = {self.p_value:.2g} to pass, {self.p_value_fail:.2g} to fail{spent}{more}."
         )
+
+    def _shown(self, score: float) -> str:
+        return f"{score:.0f} tokens" if self.metric == "mean_tokens" else f"{score:.3f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +91,16 @@ class GateVerdict:
     n_items: int
     samples_per_item: int
     resampling_seed: int
+    notes: tuple[str, ...] = ()
+    """What a reader should know that changes no verdict."""
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By role: model, sampling, rounds, completion tokens (drawn now, and in all) and scores of each task."""
+    anchors: tuple[dict[str, Any], ...] = ()
+    """Models with a published row that were scored in the same run: what this harness makes of them."""
+    stopped_by: str | None = None
+    """Of a sequential gate: `verdict`, `cap` (rounds), `budget` (tokens), `samples` (no more recorded), `invalid`."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    """State of a sequential gate; the next run goes on from it."""
 
     @property
     def exit_code(self) -> int:
@@ -88,18 +122,23 @@ class GateVerdict:
         return f"{title}<table><tr>{head}</tr>{rows}</table>"
 
 
-COLUMNS = ("demand", "outcome", "student", "needed", "lead", "lower bound", "upper bound", "p", "alpha")
+COLUMNS = ("demand", "outcome", "student", "needed", "lead", "bounds or rounds", "p pass", "p fail", "alpha")
 
 
 def cells(row: ComparisonVerdict) -> list[str]:
     """A comparison as table cells, in the order of `COLUMNS`."""
-    numbers = [f"{value:+.3f}" for value in (row.estimate, row.lower_bound, row.upper_bound)]
+    figure = "{:.0f}" if row.metric == "mean_tokens" else "{:.3f}"
+    bounds = f"{row.rounds} of {row.cap_rounds}"
+    if row.lower_bound is not None and row.upper_bound is not None:
+        bounds = f"{row.lower_bound:+.3f} to {row.upper_bound:+.3f}"
     return [
         row.label,
         row.outcome,
-        f"{row.student:.3f}",
-        f"{row.needed:.3f}",
-        *numbers,
+        figure.format(row.student),
+        figure.format(row.needed),
+        figure.replace(":", ":+").format(row.estimate),
+        bounds,
         f"{row.p_value:.2g}",
+        f"{row.p_value_fail:.2g}",
         f"{row.alpha:g}",
     ]
