@@ -13,7 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from distill.evaluate.result import Item, params_hash
+from distill.evaluate.votes import classes_of
 from distill.records import Outcome, Problem, Sample, Verdict, stable_hash
+from distill.verify.classes import Compare
 from distill.verify.second_extract import Verify, reread
 
 
@@ -62,8 +64,8 @@ def _observed(sample: Sample, verdict: Verdict, is_changed_by_second: bool | Non
     )
 
 
-def item_of(problem: Problem, seen: Sequence[Observation]) -> Item:
-    """An item of a result from the observations of its samples, in index order."""
+def item_of(problem: Problem, seen: Sequence[Observation], compare: Compare | None = None) -> Item:
+    """An item of a result from the observations of its samples, in index order; `compare` as in `classes_of`."""
     return Item(
         problem_id=problem.id,
         family=problem.family,
@@ -79,6 +81,7 @@ def item_of(problem: Problem, seen: Sequence[Observation]) -> Item:
         prompt_hashes=_distinct(each.prompt_hash for each in seen),
         params_hashes=_distinct(each.params_hash for each in seen),
         first_text_hash=seen[0].text_hash if seen else "",
+        answer_classes=classes_of(problem, [each.extracted for each in seen], compare=compare),
     )
 
 

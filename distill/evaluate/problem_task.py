@@ -25,10 +25,12 @@ from distill.evaluate.documents import document_of, problem_of
 from distill.evaluate.lm import Completion
 from distill.evaluate.metrics import cons_at_k, pass_at_k
 from distill.evaluate.observation import Observation
+from distill.evaluate.result import VOTING
 from distill.evaluate.tasks import read_task
 from distill.records import Problem, Sample, Verdict
 from distill.verify.base import verifier, verify
 
+# cons@k is by text here: comparing what answers mean needs workers with time limits (`EvalResult` votes by meaning).
 METRICS = ("pass@1", "pass@k", "cons@k", "truncation_rate", "no_answer_rate", "undecided_rate")
 
 
@@ -106,7 +108,7 @@ def results_of(
     verdicts = [_scored(problem, completion, opened_by_prompt) for completion in results[0]]
     outcomes = [verdict.outcome if verdict is not None else None for verdict in verdicts]
     k, correct = len(outcomes), outcomes.count("correct")
-    answers = [verdict.extracted if verdict is not None else None for verdict in verdicts]
+    answers = [found.extracted if found is not None and found.outcome in VOTING else None for found in verdicts]
     return {
         "pass@1": correct / k,
         "pass@k": pass_at_k(k, correct, k),

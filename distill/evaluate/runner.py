@@ -25,8 +25,8 @@ from distill.evaluate.result import EvalResult, Item, TaskResult
 from distill.evaluate.tasks import Task, TaskData, read_tasks
 from distill.records import Sample, SamplingParams
 from distill.store.ledger import Ledger
+from distill.verify.classes import compare_in
 from distill.verify.pool import VerifierPool
-from distill.verify.second_extract import Verify
 
 
 def evaluate(
@@ -56,7 +56,7 @@ def evaluate(
 
     with _quiet_lm_eval(), VerifierPool(verify_workers, verify_timeout_seconds) as pool:
         lm = EngineLM(engine, ledger, params, run_seed=run_seed, verify=pool.verify_many, on_sample=on_sample)
-        scored = _score(lm, files, samples_per_item, task_data, limit, pool.verify_many)
+        scored = _score(lm, files, samples_per_item, task_data, limit, pool)
     return EvalResult(
         model=engine.model,
         model_fingerprint=engine.fingerprint,
@@ -82,8 +82,8 @@ def score_recorded(
     from distill.evaluate.lm import RecordedLM
 
     samples_per_item = len(next(iter(seen.values())))
-    with _quiet_lm_eval():
-        return _score(RecordedLM(seen), files, samples_per_item, task_data, None)
+    with _quiet_lm_eval(), VerifierPool(1) as pool:  # a worker starts with the first answers to compare
+        return _score(RecordedLM(seen), files, samples_per_item, task_data, None, pool)
 
 
 def _score(
@@ -92,7 +92,7 @@ def _score(
     samples_per_item: int,
     task_data: TaskData | None,
     limit: int | None,
-    verify: Verify | None = None,
+    pool: VerifierPool,
 ) -> dict[str, Any]:
     loaded = _load(files, samples_per_item, task_data)
     found = _run(lm, loaded, limit)
@@ -102,7 +102,7 @@ def _score(
             version=file.metadata.version,
             samples_per_item=samples_per_item,
             n_items_in_task=len(loaded["tasks"][file.name].eval_docs),
-            items=tuple(_item(record, verify) for record in found["samples"][file.name]),
+            items=tuple(_item(record, pool) for record in found["samples"][file.name]),
         )
         for file in files
     }
@@ -148,13 +148,14 @@ def _run(lm: Any, loaded: Any, limit: int | None) -> Any:
         raise
 
 
-def _item(record: dict[str, Any], verify: Verify | None) -> Item:
+def _item(record: dict[str, Any], pool: VerifierPool) -> Item:
     """An item from lm-eval's record of it: the completions carry what was seen of them, or samples and verdicts."""
     problem = problem_of(record["doc"])
     assert problem is not None, "a document of ProblemTask holds its problem"
     completions = record["resps"][0]
     judged = [(problem, each.sample, each.verdict) for each in completions if each.sample is not None]
-    return item_of(problem, [each.seen for each in completions if each.seen is not None] or observe(judged, verify))
+    seen = [each.seen for each in completions if each.seen is not None] or observe(judged, pool.verify_many)
+    return item_of(problem, seen, compare_in(pool))
 
 
 @contextlib.contextmanager
