@@ -14,7 +14,7 @@ drawn (`repeats.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -59,19 +59,21 @@ def invalid_reasons(
     *,
     unanswered: Mapping[str, Mapping[str, Mapping[str, int]]] | None = None,
     prompts: Mapping[str, Mapping[str, str]] | None = None,
+    heed_seeds: Collection[str] = (),
 ) -> list[str]:
     """One sentence for every check that fails, over all models and the gate's tasks.
 
     `unanswered`: model -> task -> item id -> samples that the engine gave up after a timeout or a refusal; they are
     observed failures, there but capped. `prompts`: model -> item id -> hash of the prompt as it is today
     (`prompt_hashes`, or `recorded_prompts` for a ledger); the samples must have been drawn with it.
+    `heed_seeds`: models that a probe has cleared of repeating themselves (`repeats.heeds_seed`).
     """
     reasons = []
     for who, given in results.items():
         result = with_unanswered(given, (unanswered or {}).get(who, {}))
         for name in gate.tasks:
             task = result.tasks[name]
-            found = counts(gate, task) + repeats(task, result.params)
+            found = counts(gate, task) + repeats(task, result.params, heeds_seed=who in heed_seeds)
             found += asked_alike(task, result.params, (prompts or {}).get(who))
             found += rates(gate, task) if who != MAY_RAMBLE else []
             reasons += [f"{who} on {name}: {reason}" for reason in found]
