@@ -19,7 +19,7 @@ from distill.curate.words import words
 from distill.errors import ProblemError
 from distill.problems import normalise, question
 from distill.records import Problem
-from distill.verify import choice, code, gym
+from distill.verify import choice, gym
 from distill.verify.extract import without_closing_marks
 from distill.verify.math import can_read
 
@@ -144,10 +144,7 @@ def _choice_fault(problem: Problem) -> str | None:
 
 def _code_fault(problem: Problem) -> str | None:
     tests = problem.meta.get("tests") or {}
-    if not (tests.get("cases") or tests.get("code")):
-        return "are missing: the problem has no tests"
-    code.prepare(problem)
-    return None
+    return None if tests.get("cases") or tests.get("code") else "are missing: the problem has no tests"
 
 
 def _gym_fault(problem: Problem) -> str | None:

@@ -30,7 +30,7 @@ from distill.gate.question import questions
 from distill.gate.repeats import repeats_itself
 from distill.gate.rounds import CompleteRound
 from distill.gate.spec import Gate
-from distill.gate.validity import invalid_reasons, prompt_hashes
+from distill.gate.validity import invalid_reasons, prompt_hashes, recorded_prompts
 from distill.gate.verdict import GateOutcome, GateVerdict
 from distill.records import Problem
 from distill.verify.second_extract import Verify
@@ -109,10 +109,18 @@ class SequentialGate:
 
     def _invalid(self, results: Mapping[str, EvalResult]) -> list[str]:
         items = [problem for found in self.problems.values() for problem in found]
-        templates = {who: each.render for who, each in self.contestants.items()}
-        prompts = {who: prompt_hashes(render, items) for who, render in templates.items() if render is not None}
+        prompts = {who: self._prompts(who, result, items) for who, result in results.items()}
         today = {task: items_hash(found) for task, found in self.problems.items()}
         return invalid_reasons(self.gate, results, prompts=prompts, items=today)
+
+    def _prompts(self, who: str, result: EvalResult, items: Sequence[Problem]) -> dict[str, str]:
+        """By item, the prompt that recorded samples must have been asked with; empty where that is not known."""
+        each = self.contestants[who]
+        if each.render is not None:
+            return prompt_hashes(each.render, items)
+        if not each.keys or each.items_hashes:
+            return {}
+        return recorded_prompts([item for task in result.tasks.values() for item in task.items], items)
 
     def _repeats(self) -> list[str]:
         """Models that give one completion for every seed, by a probe of every engine that was opened since the last."""

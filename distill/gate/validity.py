@@ -20,7 +20,7 @@ from pathlib import Path
 
 from distill.cards import Baseline
 from distill.errors import GateError, did_you_mean
-from distill.evaluate.result import EvalResult, TaskResult
+from distill.evaluate.result import EvalResult, Item, TaskResult
 from distill.evaluate.tasks import items_hash
 from distill.gate.contamination import contamination
 from distill.gate.gold_format import duplicate_reasons, gold_reasons
@@ -82,6 +82,17 @@ def invalid_reasons(
 def prompt_hashes(render: Callable[[str], str], problems: Sequence[Problem]) -> dict[str, str]:
     """Item id -> hash of its prompt as an engine renders it today, as samples have it."""
     return {problem.id: stable_hash(render(problem.prompt), length=16) for problem in problems}
+
+
+def recorded_prompts(items: Sequence[Item], problems: Sequence[Problem]) -> dict[str, str]:
+    """The same for samples of a ledger whose chat template is not at hand.
+
+    A served model's samples are recorded under the plain prompt, since the server renders it: where any item has its
+    plain prompt's hash, all must. Empty where none has, so that nothing can be said.
+    """
+    plain = prompt_hashes(str, problems)
+    is_served = any(plain.get(item.problem_id) in item.prompt_hashes for item in items)
+    return plain if is_served else {}
 
 
 def expired_reasons(baselines: Mapping[str, Baseline], today: date) -> list[str]:

@@ -19,7 +19,7 @@ from distill.evaluate.observation import item_of, observe_all
 from distill.evaluate.result import EvalResult, TaskResult, with_unanswered
 from distill.gate.rounds import complete_rounds
 from distill.gate.spec import Gate
-from distill.gate.validity import invalid_reasons, prompt_hashes
+from distill.gate.validity import invalid_reasons, prompt_hashes, recorded_prompts
 from distill.recipes import Endpoint
 from distill.records import Problem, SampleRequest, SamplingParams
 from distill.store.ledger import Ledger
@@ -217,6 +217,19 @@ def test_samples_of_another_prompt(run):
     later = {"student": prompt_hashes(engine.render, changed)}
     (found,) = invalid_reasons(gate(), {"student": result}, prompts=later)
     assert "12 of 12 items were asked with another prompt than the task's, e.g. item p0" in found
+
+
+def test_a_ledger_whose_dataset_was_mended_since(run):
+    """The same ids, one question rewritten: the samples of that item answer the old one."""
+    result, _, _ = run(k=1)
+    items, problems = result.tasks["sums"].items, problems_of(N)
+    assert invalid_reasons(gate(), {"student": result}, prompts={"student": recorded_prompts(items, problems)}) == []
+    mended = [*problems[:-1], replace(problems[-1], prompt="What is 11 + 4, in words?")]
+    prompts = {"student": recorded_prompts(items, mended)}
+    (found,) = invalid_reasons(gate(), {"student": result}, prompts=prompts)
+    assert "1 of 12 items were asked with another prompt than the task's, e.g. item p11" in found
+    rendered = [replace(each, prompt=f"<user>{each.prompt}") for each in problems]
+    assert recorded_prompts(items, rendered) == {}, "another template: nothing can be said"
 
 
 def test_samples_of_two_prompts(run):
