@@ -257,7 +257,7 @@ class SequentialGate:
             tasks=tuple(self.gate.tasks),
             student_model=student.model,
             comparisons=rows,
-            reasons=tuple(reasons or [row.sentence for row in rows]),
+            reasons=tuple(reasons or [*(row.sentence for row in rows), *self._why_undecided(outcome, stopped_by)]),
             n_items=len(self._items),
             samples_per_item=len(self._history["student"]),
             resampling_seed=RESAMPLING_SEED,
@@ -267,6 +267,22 @@ class SequentialGate:
             stopped_by=stopped_by,
             evidence=self._evidence(),
         )
+
+    def _why_undecided(self, outcome: GateOutcome, stopped_by: str | None) -> list[str]:
+        if outcome != "INCONCLUSIVE" or stopped_by is None:
+            return []
+        rounds, budget = len(self._history["student"]), self.gate.budget
+        return [
+            {
+                "cap": f"no verdict within gate.budget.max_rounds={budget.max_rounds}; raise it, and the same command "
+                "adds rounds to this evidence.",
+                "budget": f"out of budget: {self._drawn_tokens} completion tokens were drawn, "
+                f"gate.budget.max_completion_tokens={budget.max_completion_tokens}; the same command goes on from "
+                "here with as many more.",
+                "samples": f"the recorded samples end after {rounds} complete rounds, at most {budget.max_rounds} were "
+                "asked for; name a model that can be sampled, or record more.",
+            }[stopped_by]
+        ]
 
     def _anew(self) -> list[str]:
         return [
