@@ -1,6 +1,6 @@
 """Error rates and rounds of the sequential gate beside fixed size, peeking and group-sequential designs, by simulation.
 
-    python benchmarks/gate_sequential.py --jobs 2   # a quarter of an hour of two cores; writes the JSON and docs/gates.md
+    python benchmarks/gate_sequential.py --jobs 2   # a quarter of an hour; writes the JSON and docs/gates.md
     python benchmarks/gate_sequential.py --page     # the page again, from the JSON
 
 A setting is an item set, one-sample or paired, a cap, and a true gap: the true mean minus the bar. A gap of 0 or less
