@@ -1,6 +1,6 @@
 """Error rates and rounds of the sequential gate beside fixed size, peeking and group-sequential designs, by simulation.
 
-    python benchmarks/gate_sequential.py --jobs 2   # a quarter of an hour; writes the JSON and docs/gates.md
+    python benchmarks/gate_sequential.py --jobs 2   # eleven minutes of two cores; writes the JSON and docs/gates.md
     python benchmarks/gate_sequential.py --page     # the page again, from the JSON
 
 A setting is an item set, one-sample or paired, a cap, and a true gap: the true mean minus the bar. A gap of 0 or less
@@ -42,10 +42,10 @@ FIXED_ROUNDS = 64
 GAPS = (-0.10, -0.06, -0.03, -0.02, -0.01, 0.0, 0.01, 0.02, 0.03, 0.06, 0.10)
 POPULATION_GAPS = (-0.10, -0.06, -0.01, 0.0, 0.01, 0.06, 0.10)
 PAIRED_MARGIN = 0.05
-CELLS_AT_BAR = 80_000_000
+CELLS_AT_BAR = 40_000_000
 CELLS_ELSEWHERE = 6_000_000
 """Simulated answers of a setting: they set its number of simulations."""
-MOST_RUNS, BATCH_CELLS = 24_000, 60_000
+MOST_RUNS, BATCH_CELLS = 20_000, 60_000
 POPULATION_CAP, POPULATION_RUNS = 16, 4000
 QUICK_SHARE = 0.002
 SHORTER_CAPS = {"GPQA-like": 16, "MATH-like": 8}

@@ -112,7 +112,7 @@ class SequentialTest:
 
     @property
     def is_over(self) -> bool:
-        """Decided, at the cap, or out of wealth: what the looks of a population claim have spent, no round can add to."""
+        """Decided, at the cap, or a population claim whose looks are spent: no round adds to it."""
         is_spent = self.demand.estimand == "population" and self._sides[0].is_final_spent
         return self.outcome != "INCONCLUSIVE" or self.rounds >= self.demand.cap_rounds or is_spent
 
