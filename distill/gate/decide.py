@@ -23,7 +23,7 @@ from distill.evaluate.result import EvalResult
 from distill.gate.spec import Comparison, Gate
 from distill.gate.statistics import Bound, Counts, Pair, exact_against_constant, exact_sign, mean_difference
 from distill.gate.validity import invalid_reasons
-from distill.gate.verdict import ComparisonVerdict, GateOutcome, GateVerdict
+from distill.gate.verdict import ComparisonVerdict, GateOutcome, GateVerdict, ModelUsage
 
 
 def judge(
@@ -64,6 +64,7 @@ def judge(
         n_items=sum(len(count.num_correct) for count in counts),
         samples_per_item=min(count.k for count in counts),
         resampling_seed=RESAMPLING_SEED,
+        usage=tuple(ModelUsage.of(who, result, gate.tasks) for who, result in results.items()),
     )
 
 

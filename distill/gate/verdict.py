@@ -10,10 +10,13 @@ Not covered: writing it to files (`report.py`).
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import exp, log
 from typing import Any, Literal
 
 from distill.errors import EXIT_GATE_FAILED, EXIT_GATE_INCONCLUSIVE, EXIT_INVALID_RUN, EXIT_OK
+from distill.evaluate.result import EvalResult
 
 GateOutcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 EXIT_CODES: dict[GateOutcome, int] = {
@@ -26,7 +29,11 @@ EXIT_CODES: dict[GateOutcome, int] = {
 
 @dataclass(frozen=True, slots=True)
 class ComparisonVerdict:
-    """One comparison. `estimate` and bounds are of the student's lead over what was needed; negative is short of it."""
+    """One comparison. `estimate` and bounds are of the student's lead over what was needed; negative is short of it.
+
+    A fixed number of samples gives bounds; rounds give `log_e_pass` and `log_e_fail`, natural logarithms of the
+    evidence for either verdict.
+    """
 
     label: str
     against: str
@@ -35,21 +42,45 @@ class ComparisonVerdict:
     other: float | None
     needed: float
     estimate: float
-    lower_bound: float
-    upper_bound: float
+    lower_bound: float | None
+    upper_bound: float | None
     p_value: float
     p_value_fail: float
     alpha: float
     method: str
     note: str = ""
+    rounds: int | None = None
+    cap_rounds: int | None = None
+    log_e_pass: float | None = None
+    log_e_fail: float | None = None
+    final_test: str = ""
 
     @property
     def sentence(self) -> str:
+        rounds = "" if self.rounds is None else f" after {self.rounds} of at most {self.cap_rounds} rounds"
+        bounds = ""
+        if self.lower_bound is not None and self.upper_bound is not None:
+            bounds = f"one-sided bounds {self.lower_bound:+.3f} and {self.upper_bound:+.3f}, "
         return (
-            f"{self.label}: {self.outcome.lower()}: student {self.student:.3f}, needed {self.needed:.3f}; "
-            f"lead {self.estimate:+.3f}, one-sided bounds {self.lower_bound:+.3f} and {self.upper_bound:+.3f}, "
-            f"p = {self.p_value:.2g}."
+            f"{self.label}: {self.outcome.lower()}{rounds}: student {self.student:.3f}, needed {self.needed:.3f}; "
+            f"lead {self.estimate:+.3f}, {bounds}p = {self.p_value:.2g}."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """What was sampled of one model, over all of the gate's tasks; `samples_drawn` of it in this run."""
+
+    role: str
+    model: str
+    samples: int
+    samples_drawn: int
+    completion_tokens: int
+
+    @classmethod
+    def of(cls, role: str, result: EvalResult, tasks: Sequence[str]) -> ModelUsage:
+        counts = [tokens for task in tasks for item in result.tasks[task].items for tokens in item.completion_tokens]
+        return cls(role, result.model, len(counts), result.samples_drawn, sum(counts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +98,7 @@ class GateVerdict:
     n_items: int
     samples_per_item: int
     resampling_seed: int
+    usage: tuple[ModelUsage, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -80,26 +112,38 @@ class GateVerdict:
         title = f'<p><b>gate {html.escape(self.gate)}: <span style="color:{colour}">{self.outcome}</span></b></p>'
         if self.outcome == "INVALID":
             return title + "<ul>" + "".join(f"<li>{html.escape(reason)}</li>" for reason in self.reasons) + "</ul>"
-        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(row)) + "</tr>"
-            for row in self.comparisons
-        )
+        columns, body = table(self.comparisons)
+        head = "".join(f"<th>{name}</th>" for name in columns)
+        rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
         return f"{title}<table><tr>{head}</tr>{rows}</table>"
 
 
-COLUMNS = ("demand", "outcome", "student", "needed", "lead", "lower bound", "upper bound", "p", "alpha")
+def table(comparisons: Sequence[ComparisonVerdict]) -> tuple[list[str], list[list[str]]]:
+    """Column names and the cells of every row; a column that no comparison fills is left out."""
+    rows = [cells(row) for row in comparisons]
+    shown = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
+    return shown, [[row[name] or "-" for name in shown] for row in rows]
 
 
-def cells(row: ComparisonVerdict) -> list[str]:
-    """A comparison as table cells, in the order of `COLUMNS`."""
-    numbers = [f"{value:+.3f}" for value in (row.estimate, row.lower_bound, row.upper_bound)]
-    return [
-        row.label,
-        row.outcome,
-        f"{row.student:.3f}",
-        f"{row.needed:.3f}",
-        *numbers,
-        f"{row.p_value:.2g}",
-        f"{row.alpha:g}",
-    ]
+def cells(row: ComparisonVerdict) -> dict[str, str]:
+    """A comparison as text by column; empty where it has no such figure."""
+    return {
+        "demand": row.label,
+        "outcome": row.outcome,
+        "student": f"{row.student:.3f}",
+        "needed": f"{row.needed:.3f}",
+        "lead": f"{row.estimate:+.3f}",
+        "lower bound": "" if row.lower_bound is None else f"{row.lower_bound:+.3f}",
+        "upper bound": "" if row.upper_bound is None else f"{row.upper_bound:+.3f}",
+        "rounds": "" if row.rounds is None else f"{row.rounds} of {row.cap_rounds}",
+        "e to pass": "" if row.log_e_pass is None else e_value(row.log_e_pass),
+        "e to fail": "" if row.log_e_fail is None else e_value(row.log_e_fail),
+        "p": f"{row.p_value:.2g}",
+        "alpha": f"{row.alpha:g}",
+    }
+
+
+def e_value(log_e: float) -> str:
+    """Evidence from its natural logarithm, of any size: "27.1", "1e+412"."""
+    tens = log_e / log(10)
+    return f"{exp(log_e):.3g}" if abs(tens) < 300 else f"1e{tens:+.0f}"
