@@ -76,10 +76,8 @@ def summary(verdict: GateVerdict) -> str:
         lines += [f"- {_plain(row.note)}" for row in verdict.comparisons if row.note] + [""]
     lines += [*_measured(verdict), ""]
     if verdict.usage:
-        names = ["model", "role", "samples", "drawn in this run", "completion tokens"]
-        used = [
-            [each.model, each.role, each.samples, each.samples_drawn, each.completion_tokens] for each in verdict.usage
-        ]
+        names = ["model", "role", "samples", "completion tokens"]
+        used = [[each.model, each.role, each.samples, each.completion_tokens] for each in verdict.usage]
         lines += _table(names, used)
     return re.sub("\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 

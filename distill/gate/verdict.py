@@ -69,18 +69,17 @@ class ComparisonVerdict:
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """What was sampled of one model, over all of the gate's tasks; `samples_drawn` of it in this run."""
+    """What was sampled of one model, over all of the gate's tasks, in this run and before."""
 
     role: str
     model: str
     samples: int
-    samples_drawn: int
     completion_tokens: int
 
     @classmethod
     def of(cls, role: str, result: EvalResult, tasks: Sequence[str]) -> ModelUsage:
         counts = [tokens for task in tasks for item in result.tasks[task].items for tokens in item.completion_tokens]
-        return cls(role, result.model, len(counts), result.samples_drawn, sum(counts))
+        return cls(role, result.model, len(counts), sum(counts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def test_files_and_step_summary(verdicts, tmp_path, monkeypatch):
     assert step.read_text().startswith("before\n## Gate quickstart: PASS") and text in step.read_text()
     assert "| student >= 0.85 x teacher | PASS | 1.000 | 0.850 | +0.150 |" in text
     assert "Validity: no check failed." in text
-    assert "| student | teacher | 400 | 0 | 4000 |" in text  # fixtures name every model "student"
+    assert "| student | teacher | 400 | 4000 |" in text  # fixtures name every model "student"
 
 
 def test_summary_of_rounds(sequential):
