@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from distill.evaluate.result import EvalResult
 from distill.gate.spec import Comparison, Gate
 from distill.gate.statistics import Bound, Counts, Pair, exact_against_constant, exact_sign, mean_difference
 from distill.gate.validity import invalid_reasons
-from distill.gate.verdict import ComparisonVerdict, GateOutcome, GateVerdict, ModelUsage
+from distill.gate.verdict import ComparisonVerdict, GateOutcome, GateVerdict
 
 
 def judge(
@@ -64,7 +65,7 @@ def judge(
         n_items=sum(len(count.num_correct) for count in counts),
         samples_per_item=min(count.k for count in counts),
         resampling_seed=RESAMPLING_SEED,
-        usage=tuple(ModelUsage.of(who, result, gate.tasks) for who, result in results.items()),
+        models={who: _figures(gate, result) for who, result in results.items()},
     )
 
 
@@ -206,3 +207,13 @@ def _counts(result: EvalResult, name: str) -> Counts:
     task = result.tasks[name]
     items = sorted(task.items, key=lambda item: item.problem_id)
     return Counts(name, tuple(item.num_correct for item in items), task.samples_per_item)
+
+
+def _figures(gate: Gate, result: EvalResult) -> dict[str, Any]:
+    """What was sampled of a model, in its evaluation."""
+    tasks = [result.tasks[name] for name in gate.tasks]
+    return {
+        "model": result.model,
+        "rounds": min(task.samples_per_item for task in tasks),
+        "completion_tokens": sum(sum(item.completion_tokens) for task in tasks for item in task.items),
+    }

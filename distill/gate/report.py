@@ -4,7 +4,7 @@
 
 On GitHub Actions the summary is also appended to the step's summary ($GITHUB_STEP_SUMMARY), cut to what GitHub takes.
 JUnit: one test case for the run's validity and one a comparison; FAIL is a failure, INCONCLUSIVE and INVALID are
-errors: none of them is green.
+errors (then no comparison counts): none of them is green.
 Not covered: the HTML report of a run (`distill/report/`); a gate that ends without a verdict (`scripts/ci/gate.sh`).
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from distill.errors import InfrastructureError
-from distill.gate.verdict import ComparisonVerdict, GateVerdict, table
+from distill.gate.verdict import COLUMNS, ComparisonVerdict, GateVerdict, cells
 
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 STEP_SUMMARY_BYTES = 1024 * 1024
@@ -29,8 +29,8 @@ NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 MARKDOWN = str.maketrans({"\\": "\\\\", "|": "\\|", "&": "&amp;", "<": "&lt;", "\n": " ", "\r": " "})
 
 
-def write_verdict(verdict: GateVerdict, directory: str | Path) -> None:
-    """Write the three files into `directory`, and the step summary where there is one.
+def write_verdict(verdict: GateVerdict, directory: str | Path, *, is_final: bool = True) -> None:
+    """Write the three files into `directory`, and the step summary where there is one and the verdict is final.
 
     Raises: InfrastructureError if they cannot be written.
     """
@@ -46,7 +46,8 @@ def write_verdict(verdict: GateVerdict, directory: str | Path) -> None:
             partial = directory / f"{name}.partial"
             partial.write_text(text, encoding="utf-8")
             partial.replace(directory / name)
-        if step_summary := os.environ.get(STEP_SUMMARY):
+        step_summary = os.environ.get(STEP_SUMMARY)
+        if step_summary and is_final:
             with open(step_summary, "ab") as stream:
                 stream.write(cut(files["summary.md"] + "\n", STEP_SUMMARY_BYTES - stream.tell()))
     except OSError as error:
@@ -69,30 +70,51 @@ def summary(verdict: GateVerdict) -> str:
     """The verdict as Markdown: outcome, one row a comparison, validity, how it was measured, what it used."""
     lines = [f"## Gate {_plain(verdict.gate)}: {verdict.outcome}", ""]
     if verdict.outcome == "INVALID":
-        lines += ["The run may not be judged:", "", *(f"- {_plain(reason)}" for reason in verdict.reasons), ""]
-    if verdict.comparisons:
-        columns, rows = table(verdict.comparisons)
-        lines += [*_table(columns, rows), ""]
-        lines += [f"- {_plain(row.note)}" for row in verdict.comparisons if row.note] + [""]
-    lines += [*_measured(verdict), ""]
-    if verdict.usage:
-        names = ["model", "role", "samples", "completion tokens"]
-        used = [[each.model, each.role, each.samples, each.completion_tokens] for each in verdict.usage]
-        lines += _table(names, used)
+        lines += ["The run may not be judged:", "", *_bullets(verdict.reasons), ""]
+    else:
+        lines += [*_table(COLUMNS, map(cells, verdict.comparisons)), "", "Validity: no check failed.", ""]
+    lines += [_plain(_measured(verdict)), ""]
+    lines += [*_bullets([*(row.note for row in verdict.comparisons if row.note), *verdict.notes]), ""]
+    lines += [*_anchors(verdict), "", *_used(verdict)]
     return re.sub("\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
-def _measured(verdict: GateVerdict) -> list[str]:
+def _measured(verdict: GateVerdict) -> str:
+    """How the verdict was come by, in a sentence."""
     where = f"{verdict.n_items} items of {', '.join(verdict.tasks)}, {verdict.samples_per_item} samples an item"
-    if verdict.outcome == "INVALID":
-        return [_plain(f"{verdict.student_model}: {where}; no comparison was made.")]
-    methods = "; ".join(dict.fromkeys(row.method for row in verdict.comparisons))
-    how = f"estimand: {verdict.estimand}; {methods}."
-    if any(row.lower_bound is not None for row in verdict.comparisons):
-        how += " Bounds are one-sided, each at its alpha."
-    if any(row.final_test == "spent" for row in verdict.comparisons):
-        how += " The final test at the cap is spent; further rounds are betting evidence alone."
-    return ["Validity: no check failed.", "", _plain(f"{verdict.student_model}: {where}; {how}")]
+    text = f"{verdict.student_model}: {where}; estimand: {verdict.estimand}"
+    if verdict.outcome != "INVALID":
+        text += "".join(f"; {method}" for method in dict.fromkeys(row.method for row in verdict.comparisons))
+    stopped = "" if verdict.stopped_by is None else f" Stopped by: {verdict.stopped_by}."
+    is_spent = any(row.final_test == "spent" for row in verdict.comparisons)
+    spent = " The final test at the cap is spent; more rounds add betting evidence alone." if is_spent else ""
+    return f"{text}. Each bound and p is one-sided, at its alpha.{stopped}{spent}"
+
+
+def _anchors(verdict: GateVerdict) -> list[str]:
+    columns = ("baseline", "model", "task", "rounds", "measured", "published", "distance")
+    rows = [
+        [
+            *(row[name] for name in columns[:4]),
+            *(f"{row[name]:.3f}" for name in columns[4:6]),
+            f"{row['distance']:+.3f}",
+        ]
+        for row in verdict.anchors
+    ]
+    return ["What this harness makes of models with a published row:", "", *_table(columns, rows)] if rows else []
+
+
+def _used(verdict: GateVerdict) -> list[str]:
+    """Tokens by model; `drawn now` is of a gate that draws its own rounds."""
+    rows = [
+        [who, used["model"], used["rounds"], used["completion_tokens"], used.get("completion_tokens_drawn", "-")]
+        for who, used in verdict.models.items()
+    ]
+    return _table(("role", "model", "rounds", "completion tokens", "drawn now"), rows) if rows else []
+
+
+def _bullets(texts: Iterable[str]) -> list[str]:
+    return [f"- {_plain(text)}" for text in texts]
 
 
 def _table(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> list[str]:
@@ -133,15 +155,17 @@ def _suite_properties(verdict: GateVerdict) -> dict[str, object]:
         "estimand": verdict.estimand,
         "items": verdict.n_items,
         "samples_per_item": verdict.samples_per_item,
+        "stopped_by": verdict.stopped_by,
     }
-    for each in verdict.usage:
-        found[f"samples.{each.role}"] = each.samples
-        found[f"completion_tokens.{each.role}"] = each.completion_tokens
+    for who, used in verdict.models.items():
+        found |= {f"{name}.{who}": used.get(name) for name in USED_PROPERTIES}
     return found
 
 
+USED_PROPERTIES = ("rounds", "completion_tokens", "completion_tokens_drawn", "unanswered")
 ROW_PROPERTIES = (
     "outcome",
+    "metric",
     "student",
     "other",
     "needed",
@@ -150,12 +174,14 @@ ROW_PROPERTIES = (
     "upper_bound",
     "rounds",
     "cap_rounds",
+    "decided_at_round",
     "log_e_pass",
     "log_e_fail",
     "final_test",
     "p_value",
     "p_value_fail",
     "alpha",
+    "alpha_fail",
 )
 
 
@@ -163,7 +189,9 @@ def _comparison_case(suite: ElementTree.Element, verdict: GateVerdict, row: Comp
     case = _case(suite, verdict, row.label)
     figures = asdict(row)
     _properties(case, {name: figures[name] for name in ROW_PROPERTIES})
-    if row.outcome == "FAIL":
+    if verdict.outcome == "INVALID":
+        ElementTree.SubElement(case, "skipped", message="the run may not be judged")
+    elif row.outcome == "FAIL":
         _complain(case, "failure", row.outcome, row.sentence)
     elif row.outcome != "PASS":
         _complain(case, "error", row.outcome, row.sentence)

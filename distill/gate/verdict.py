@@ -2,21 +2,18 @@
 
     verdict.outcome, verdict.exit_code, verdict.to_dict()
 
-PASS: every comparison's lower bound reaches zero. FAIL: some comparison's upper bound is below zero. INCONCLUSIVE: the
-samples do not say. INVALID: the run may not be judged, and no comparison was made.
+PASS: every comparison certainly holds. FAIL: some comparison certainly does not. INCONCLUSIVE: the samples do not say.
+INVALID: the run may not be judged.
 Not covered: writing it to files (`report.py`).
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from math import exp, log
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from distill.errors import EXIT_GATE_FAILED, EXIT_GATE_INCONCLUSIVE, EXIT_INVALID_RUN, EXIT_OK
-from distill.evaluate.result import EvalResult
 
 GateOutcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 EXIT_CODES: dict[GateOutcome, int] = {
@@ -31,8 +28,7 @@ EXIT_CODES: dict[GateOutcome, int] = {
 class ComparisonVerdict:
     """One comparison. `estimate` and bounds are of the student's lead over what was needed; negative is short of it.
 
-    A fixed number of samples gives bounds; rounds give `log_e_pass` and `log_e_fail`, natural logarithms of the
-    evidence for either verdict.
+    A comparison of fixed samples has bounds; a sequential one has rounds and evidence.
     """
 
     label: str
@@ -42,44 +38,42 @@ class ComparisonVerdict:
     other: float | None
     needed: float
     estimate: float
-    lower_bound: float | None
-    upper_bound: float | None
     p_value: float
     p_value_fail: float
     alpha: float
     method: str
+    lower_bound: float | None = None
+    upper_bound: float | None = None
     note: str = ""
+    metric: str = "pass@1"
+    alpha_fail: float | None = None
     rounds: int | None = None
     cap_rounds: int | None = None
+    decided_at_round: int | None = None
+    rounds_to_decision: int | None = None
+    """About how many more rounds would decide, if the score so far is the true one."""
     log_e_pass: float | None = None
+    """Natural logarithm of the evidence for PASS; decided at log(1 / alpha)."""
     log_e_fail: float | None = None
-    final_test: str = ""
+    final_test: str | None = None
+    """Of the evidence: "none", "unspent", or "spent" once the cap that it was planned for is reached."""
 
     @property
     def sentence(self) -> str:
-        rounds = "" if self.rounds is None else f" after {self.rounds} of at most {self.cap_rounds} rounds"
-        bounds = ""
-        if self.lower_bound is not None and self.upper_bound is not None:
-            bounds = f"one-sided bounds {self.lower_bound:+.3f} and {self.upper_bound:+.3f}, "
+        scores = f"student {self._shown(self.student)}, needed {self._shown(self.needed)}"
+        start = f"{self.label}: {self.outcome.lower()}"
+        if self.rounds is None:
+            bounds = f"one-sided bounds {self.lower_bound:+.3f} and {self.upper_bound:+.3f}"
+            return f"{start}: {scores}; lead {self.estimate:+.3f}, {bounds}, p = {self.p_value:.2g}."
+        spent = "; the final test at the cap is spent" if self.final_test == "spent" else ""
+        more = f"; about {self.rounds_to_decision} more rounds would decide" if self.rounds_to_decision else ""
         return (
-            f"{self.label}: {self.outcome.lower()}{rounds}: student {self.student:.3f}, needed {self.needed:.3f}; "
-            f"lead {self.estimate:+.3f}, {bounds}p = {self.p_value:.2g}."
+            f"{start} after {self.rounds} of at most {self.cap_rounds} rounds: {scores}; "
+            f"p = {self.p_value:.2g} to pass, {self.p_value_fail:.2g} to fail{spent}{more}."
         )
 
-
-@dataclass(frozen=True, slots=True)
-class ModelUsage:
-    """What was sampled of one model, over all of the gate's tasks, in this run and before."""
-
-    role: str
-    model: str
-    samples: int
-    completion_tokens: int
-
-    @classmethod
-    def of(cls, role: str, result: EvalResult, tasks: Sequence[str]) -> ModelUsage:
-        counts = [tokens for task in tasks for item in result.tasks[task].items for tokens in item.completion_tokens]
-        return cls(role, result.model, len(counts), sum(counts))
+    def _shown(self, score: float) -> str:
+        return f"{score:.0f} tokens" if self.metric == "mean_tokens" else f"{score:.3f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +91,16 @@ class GateVerdict:
     n_items: int
     samples_per_item: int
     resampling_seed: int
-    usage: tuple[ModelUsage, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a reader should know that changes no verdict."""
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By role: model, sampling, rounds, completion tokens (drawn now, and in all) and scores of each task."""
+    anchors: tuple[dict[str, Any], ...] = ()
+    """Models with a published row that were scored in the same run: what this harness makes of them."""
+    stopped_by: str | None = None
+    """Of a sequential gate: `verdict`, `cap` (rounds), `budget` (tokens), `samples` (no more recorded), `invalid`."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    """State of a sequential gate; the next run goes on from it."""
 
     @property
     def exit_code(self) -> int:
@@ -111,38 +114,31 @@ class GateVerdict:
         title = f'<p><b>gate {html.escape(self.gate)}: <span style="color:{colour}">{self.outcome}</span></b></p>'
         if self.outcome == "INVALID":
             return title + "<ul>" + "".join(f"<li>{html.escape(reason)}</li>" for reason in self.reasons) + "</ul>"
-        columns, body = table(self.comparisons)
-        head = "".join(f"<th>{name}</th>" for name in columns)
-        rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
+        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(row)) + "</tr>"
+            for row in self.comparisons
+        )
         return f"{title}<table><tr>{head}</tr>{rows}</table>"
 
 
-def table(comparisons: Sequence[ComparisonVerdict]) -> tuple[list[str], list[list[str]]]:
-    """Column names and the cells of every row; a column that no comparison fills is left out."""
-    rows = [cells(row) for row in comparisons]
-    shown = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
-    return shown, [[row[name] or "-" for name in shown] for row in rows]
+COLUMNS = ("demand", "outcome", "student", "needed", "lead", "bounds or rounds", "p pass", "p fail", "alpha")
 
 
-def cells(row: ComparisonVerdict) -> dict[str, str]:
-    """A comparison as text by column; empty where it has no such figure."""
-    return {
-        "demand": row.label,
-        "outcome": row.outcome,
-        "student": f"{row.student:.3f}",
-        "needed": f"{row.needed:.3f}",
-        "lead": f"{row.estimate:+.3f}",
-        "lower bound": "" if row.lower_bound is None else f"{row.lower_bound:+.3f}",
-        "upper bound": "" if row.upper_bound is None else f"{row.upper_bound:+.3f}",
-        "rounds": "" if row.rounds is None else f"{row.rounds} of {row.cap_rounds}",
-        "e to pass": "" if row.log_e_pass is None else e_value(row.log_e_pass),
-        "e to fail": "" if row.log_e_fail is None else e_value(row.log_e_fail),
-        "p": f"{row.p_value:.2g}",
-        "alpha": f"{row.alpha:g}",
-    }
-
-
-def e_value(log_e: float) -> str:
-    """Evidence from its natural logarithm, of any size: "27.1", "1e+412"."""
-    tens = log_e / log(10)
-    return f"{exp(log_e):.3g}" if abs(tens) < 300 else f"1e{tens:+.0f}"
+def cells(row: ComparisonVerdict) -> list[str]:
+    """A comparison as table cells, in the order of `COLUMNS`."""
+    figure = "{:.0f}" if row.metric == "mean_tokens" else "{:.3f}"
+    bounds = f"{row.rounds} of {row.cap_rounds}"
+    if row.lower_bound is not None and row.upper_bound is not None:
+        bounds = f"{row.lower_bound:+.3f} to {row.upper_bound:+.3f}"
+    return [
+        row.label,
+        row.outcome,
+        figure.format(row.student),
+        figure.format(row.needed),
+        figure.replace(":", ":+").format(row.estimate),
+        bounds,
+        f"{row.p_value:.2g}",
+        f"{row.p_value_fail:.2g}",
+        f"{row.alpha:g}",
+    ]

@@ -7,7 +7,8 @@
 # GATE_OUT              run directory; evidence of an earlier run in it is continued [distill-gate]
 # GATE_MODEL            checkpoint folder, card, or the name that a served model has
 # GATE_BASE_URL         OpenAI-compatible endpoint that serves the model; DISTILL_API_KEY holds its key, if it has one
-# GATE_REPLAY           ledger of recorded samples, in place of a model: nothing is drawn
+# GATE_REPLAY           ledger of recorded samples (LEDGER.db or LEDGER.db#MODEL) in place of a model: nothing is drawn
+# GATE_OTHER            models to compare with, ROLE=MODEL, one a line; a ledger is a model too
 # GATE_SET              settings a.b=c, one a line
 # GATE_ARGS             further arguments of `distill gate`, one a line
 # GATE_CATALOG          folder with eval/gates, eval/tasks, ... of your own
@@ -51,7 +52,7 @@ find_fault() {
         echo "error: GATE_ON_INCONCLUSIVE=$policy: expected fail or neutral."
     elif [[ -n "$replay" && -n "$model$url" ]]; then
         echo "error: GATE_REPLAY stands in place of a model; unset GATE_MODEL and GATE_BASE_URL, or it."
-    elif [[ -n "$replay" && ! -f "$replay" ]]; then
+    elif [[ -n "$replay" && ! -f "${replay%%#*}" ]]; then
         echo "error: GATE_REPLAY=$replay: no such file; restore or download the ledger first."
     elif ! command -v "$distill" >/dev/null; then
         echo "error: $distill: not found; run scripts/ci/install.sh, and set DISTILL_VENV."
@@ -65,6 +66,9 @@ compose() {
     arguments=(${GATE_CATALOG:+--catalog "$GATE_CATALOG"} gate "$gate" --out "$out")
     [[ -z "$model$replay" ]] || arguments+=(--model "$model$replay")
     [[ -z "$url" ]] || arguments+=(--base-url "$url")
+    while IFS= read -r line; do
+        arguments+=(--other "$line")
+    done < <(lines "${GATE_OTHER:-}")
     while IFS= read -r line; do
         arguments+=(--set "$line")
     done < <(lines "${GATE_SET:-}")
@@ -111,7 +115,7 @@ report() {
     130 | 137 | 143) outcome=INTERRUPTED ;;
     *) outcome=CRASH ;;
     esac
-    if [[ -f "$out/gate/junit.xml" ]]; then
+    if has_verdict; then
         verdict="$out/gate/verdict.json"
     else
         no_verdict_junit "$outcome" >"$out/gate/junit.xml"
@@ -121,6 +125,12 @@ report() {
     printf '%s\n' "outcome=$outcome" "exit-code=$code" "verdict=$verdict" "junit=$out/gate/junit.xml" \
         >>"${GITHUB_OUTPUT:-/dev/null}"
     [[ -z "${GITHUB_ACTIONS:-}" ]] || annotate "$outcome"
+}
+
+# Whether the files are of a verdict: a gate writes them after every round, and one that broke off has none.
+has_verdict() {
+    [[ -f "$out/gate/junit.xml" && " 0 3 4 5 " == *" $code "* ]] &&
+        grep -qE "^ \"exit_code\": $code,?\$" "$out/gate/verdict.json"
 }
 
 annotate() {

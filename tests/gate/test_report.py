@@ -11,10 +11,9 @@ from distill.errors import InfrastructureError
 from distill.gate.decide import judge
 from distill.gate.report import STEP_SUMMARY_BYTES, junit, summary, write_verdict
 from distill.gate.spec import load_gate
-from distill.gate.verdict import e_value
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def verdicts(result_of):
     others = {"base": result_of([0, 0, 0, 1] * 25), "teacher": result_of([4] * 100)}
     students = {"PASS": [4] * 100, "FAIL": [0] * 100, "INCONCLUSIVE": [4, 4, 4, 2] * 25}
@@ -23,7 +22,7 @@ def verdicts(result_of):
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sequential(verdicts):
     """A verdict as rounds give it: no bounds, evidence instead."""
     row = replace(
@@ -37,7 +36,17 @@ def sequential(verdicts):
         final_test="spent",
         note="aime24: Table 5",
     )
-    return replace(verdicts["PASS"], comparisons=(row,))
+    anchor = {"baseline": "o1-mini", "model": "public", "task": "aime24", "rounds": 12}
+    return replace(
+        verdicts["PASS"],
+        comparisons=(row,),
+        models={
+            "student": {"model": "mine", "rounds": 12, "completion_tokens": 90210, "completion_tokens_drawn": 1234}
+        },
+        anchors=({**anchor, "measured": 0.6, "published": 0.636, "distance": -0.036},),
+        notes=("prompt is new",),
+        stopped_by="verdict",
+    )
 
 
 def properties(element):
@@ -67,12 +76,23 @@ def test_junit_says_what_was_used(verdicts):
     suite = ElementTree.fromstring(junit(verdicts["PASS"])).find("testsuite")
     found = properties(suite)
     assert found["completion_tokens.student"] == found["completion_tokens.teacher"] == str(100 * 4 * 10)
-    assert (found["samples.base"], found["items"], found["samples_per_item"]) == ("400", "100", "4")
+    assert (found["rounds.base"], found["items"], found["samples_per_item"]) == ("4", "100", "4")
     assert (found["outcome"], found["estimand"]) == ("PASS", "population")
 
 
+def test_an_invalid_run_has_no_comparison_that_counts(verdicts):
+    """A sequential gate has rounds, and so rows, before it is found invalid."""
+    invalid = replace(verdicts["INVALID"], comparisons=verdicts["PASS"].comparisons)
+    suite = ElementTree.fromstring(junit(invalid)).find("testsuite")
+    assert [case.find("skipped") is not None for case in suite.findall("testcase")] == [False, True, True]
+    assert "| PASS |" not in summary(invalid)
+
+
 def test_junit_of_rounds_holds_the_evidence(sequential):
-    case = ElementTree.fromstring(junit(sequential)).findall("testsuite/testcase")[1]
+    suite = ElementTree.fromstring(junit(sequential)).find("testsuite")
+    used = properties(suite)
+    assert (used["completion_tokens_drawn.student"], used["stopped_by"]) == ("1234", "verdict")
+    case = suite.findall("testcase")[1]
     found = properties(case)
     assert (found["rounds"], found["cap_rounds"], found["final_test"]) == ("12", "64", "spent")
     assert float(found["log_e_pass"]) == pytest.approx(log(27.1))
@@ -88,30 +108,30 @@ def test_files_and_step_summary(verdicts, tmp_path, monkeypatch):
     data = json.loads((tmp_path / "gate" / "verdict.json").read_text())
     assert (data["outcome"], data["exit_code"], data["estimand"]) == ("PASS", 0, "population")
     assert data["comparisons"][0]["method"].startswith("cluster bootstrap over items")
-    assert {each["role"]: each["completion_tokens"] for each in data["usage"]} == dict.fromkeys(
-        ("student", "teacher", "base"), 4000
-    )
+    used = {who: each["completion_tokens"] for who, each in data["models"].items()}
+    assert used == {"student": 4000, "teacher": 4000, "base": 4000}
     assert sorted(path.name for path in (tmp_path / "gate").iterdir()) == ["junit.xml", "summary.md", "verdict.json"]
     text = (tmp_path / "gate" / "summary.md").read_text()
     assert step.read_text().startswith("before\n## Gate quickstart: PASS") and text in step.read_text()
     assert "| student >= 0.85 x teacher | PASS | 1.000 | 0.850 | +0.150 |" in text
     assert "Validity: no check failed." in text
-    assert "| student | teacher | 400 | 4000 |" in text  # fixtures name every model "student"
+    assert "| teacher | student | 4 | 4000 | - |" in text  # fixtures name every model "student"
 
 
 def test_summary_of_rounds(sequential):
     text = summary(sequential)
-    header, _, row = [line for line in text.splitlines() if line.startswith("|")][:3]
-    cells = dict(zip(header.strip("| ").split(" | "), row.strip("| ").split(" | "), strict=True))
-    assert (cells["rounds"], cells["e to pass"], cells["e to fail"]) == ("12 of 64", "27.1", "1e-869")
-    assert "lower bound" not in header and "Bounds are one-sided" not in text
-    assert "- aime24: Table 5" in text and "final test at the cap is spent" in text
-    assert "<th>rounds</th>" in sequential._repr_html_()
+    assert "| 12 of 64 |" in text
+    assert "- aime24: Table 5" in text and "- prompt is new" in text
+    assert "final test at the cap is spent" in text and "Stopped by: verdict." in text
+    assert "| student | mine | 12 | 90210 | 1234 |" in text
+    assert "| o1-mini | public | aime24 | 12 | 0.600 | 0.636 | -0.036 |" in text
+    assert "12 of 64" in sequential._repr_html_()
 
 
-@pytest.mark.parametrize(("log_e", "text"), [(0.0, "1"), (log(0.25), "0.25"), (2000.0, "1e+869")])
-def test_evidence_of_any_size(log_e, text):
-    assert e_value(log_e) == text
+def test_a_verdict_that_is_not_final_is_no_step_summary(verdicts, tmp_path, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
+    write_verdict(verdicts["INCONCLUSIVE"], tmp_path / "gate", is_final=False)
+    assert (tmp_path / "gate" / "verdict.json").exists() and not (tmp_path / "step.md").exists()
 
 
 def test_no_step_summary_without_github(verdicts, tmp_path, monkeypatch):
@@ -120,7 +140,7 @@ def test_no_step_summary_without_github(verdicts, tmp_path, monkeypatch):
     text = (tmp_path / "summary.md").read_text()
     assert text == summary(verdicts["INVALID"])
     assert "share a seed" in text
-    assert "no comparison was made" in text and "Validity: no check failed" not in text
+    assert "Validity: no check failed" not in text and "| outcome |" not in text
 
 
 @pytest.mark.parametrize("before_bytes", [0, 400_000, STEP_SUMMARY_BYTES - 10])
