@@ -105,6 +105,10 @@ run() {
 
 report() {
     local outcome verdict=""
+    if [[ " 0 3 4 " == *" $code "* ]] && ! has_verdict; then
+        echo "error: distill ended with exit code $code and no verdict; see GATE_ARGS." | tee -a "$errors" >&2
+        code=1
+    fi
     case "$code" in
     0) outcome=PASS ;;
     2) outcome=USAGE ;;
@@ -144,14 +148,19 @@ annotate() {
     echo "::$level title=distill gate::${text//$'\n'/%0A}"
 }
 
-# The end of what distill said on stderr, as plain ASCII.
+# The end of what distill said on stderr.
 plain_errors() {
-    tail -n 40 "$errors" | LC_ALL=C tr -cd '\11\12\40-\176'
+    tail -n 40 "$errors" | plain
+}
+
+# Printable ASCII, tabs and lines: what XML and Markdown take.
+plain() {
+    LC_ALL=C tr -cd '\11\12\40-\176'
 }
 
 no_verdict_junit() {
     local name
-    name="$(escape <<<"$gate")"
+    name="$(plain <<<"$gate" | escape)"
     cat <<XML
 <?xml version="1.0" encoding="UTF-8"?>
 <testsuites tests="1" failures="0" errors="1">
@@ -169,7 +178,7 @@ escape() {
 }
 
 no_verdict_summary() {
-    printf '## Gate %s: no verdict (%s, exit code %s)\n\n' "$(escape <<<"$gate")" "$1" "$code"
+    printf '## Gate %s: no verdict (%s, exit code %s)\n\n' "$(plain <<<"$gate" | escape)" "$1" "$code"
     plain_errors | sed 's/^/    /'
     printf '\nSamples already taken are kept; the same command goes on.\n'
 }
