@@ -169,11 +169,24 @@ class TableSource(Strict):
 
 
 class Conflict(Strict):
-    """Another published number for the same thing."""
+    """Another number published as this model's score: a gate gives its verdict under each."""
 
     value: float
     source: TableSource
     why: str | None = None
+    """Whose it is, and what is known to differ."""
+
+
+class Rerun(Strict):
+    """Someone else's measurement in another harness: shown beside a verdict, never a bar."""
+
+    value: float
+    k: Count | None = None
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    top_p: Fraction | None = None
+    max_tokens: Count | None = None
+    harness: str
+    source: TableSource
 
 
 class PublishedResult(Strict):
@@ -182,6 +195,7 @@ class PublishedResult(Strict):
     task: str
     metric: str
     value: float
+    """As tables print it: per cent, or the rating."""
     k: Count | None = None
     temperature: Annotated[float, Field(ge=0)] | None = None
     top_p: Fraction | None = None
@@ -191,11 +205,13 @@ class PublishedResult(Strict):
     harness: str
     source: TableSource
     conflicts_with: list[Conflict] = Field(default_factory=list)
+    """Most trusted first."""
+    reruns: list[Rerun] = Field(default_factory=list)
     standard_error: Annotated[float, Field(ge=0)] | Literal["unknown"] = "unknown"
 
 
 class Baseline(FileModel):
-    """Published numbers of one model, to hold a student against."""
+    """Published numbers of one model, to hold a student against; `published.py` reads them for a gate."""
 
     kind: Literal["baseline"]
     name: str
@@ -207,6 +223,10 @@ class Baseline(FileModel):
 
     def is_expired(self, today: date) -> bool:
         return self.expires is not None and today > self.expires
+
+    def find(self, task: str, metric: str) -> PublishedResult | None:
+        """The result of a task under a metric; None where this baseline has none."""
+        return next((result for result in self.results if (result.task, result.metric) == (task, metric)), None)
 
 
 Paths = Iterable[str | Path]

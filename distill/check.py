@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from distill import catalog
-from distill.cards import Baseline, ModelCard, Source, TableSource, load_baseline, load_student, load_teacher
+from distill.cards import ModelCard, Source, load_baseline, load_student, load_teacher
 from distill.errors import ConfigError, DistillError
+from distill.published import check_baseline
 from distill.recipes import Recipe, load_recipe
 from distill.records import Problem
 
@@ -54,7 +55,7 @@ def _expect_name(path: Path, found: str, expected: str) -> None:
         raise ConfigError(f"{path}: name: expected '{expected}' as the file is called, found '{found}'.")
 
 
-def _check_retrieved(path: Path, sources: Iterable[Source | TableSource]) -> None:
+def _check_retrieved(path: Path, sources: Iterable[Source]) -> None:
     for source in sources:
         if not source.url.startswith(("https://", "http://")) and not (path.parent / source.url).exists():
             raise ConfigError(f"{path}: sources: '{source.url}' is neither a URL nor a file next to the card.")
@@ -122,10 +123,9 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def _check_baseline(path: Path) -> None:
-    baseline: Baseline = load_baseline(path)
+    baseline = load_baseline(path)
     _expect_name(path, baseline.name, path.stem)
-    for result in baseline.results:
-        _check_retrieved(path, [result.source, *(conflict.source for conflict in result.conflicts_with)])
+    check_baseline(baseline, tasks=catalog.names("tasks"))
 
 
 def _check_gate(path: Path) -> None:
@@ -137,7 +137,18 @@ def _check_gate(path: Path) -> None:
         catalog.find("tasks", task)
     for comparison in gate.comparisons:
         if comparison.baseline is not None:
-            catalog.find("baselines", comparison.baseline)
+            _check_published(path, comparison.baseline, gate.tasks, gate.metric)
+
+
+def _check_published(path: Path, name: str, tasks: Iterable[str], metric: str) -> None:
+    """A gate that compares with a baseline needs a published number for each of its tasks."""
+    baseline = load_baseline(name)
+    for task in tasks:
+        if baseline.find(task, metric) is None:
+            known = ", ".join(sorted({result.task for result in baseline.results if result.metric == metric}))
+            raise ConfigError(
+                f"{path}: baseline {name} has no {metric} of task '{task}'; it has {known or f'no {metric} at all'}."
+            )
 
 
 def _check_task(path: Path) -> None:

@@ -192,14 +192,30 @@ def gate(
     target: Annotated[str, typer.Argument(metavar="RECIPE|GATE", help="A recipe, or a gate with --model.")],
     out: OutOption,
     set_: SetOption = None,
-    model: ModelOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="Student: card, folder, or ledger (runs/x/ledger.db#NAME)."),
+    ] = None,
     base_url: UrlOption = None,
+    other: Annotated[
+        list[str] | None,
+        typer.Option("--other", metavar="ROLE=MODEL", help="base, teacher or checkpoint: card, folder, URL or ledger."),
+    ] = None,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option("--anchor", metavar="BASELINE=MODEL", help="Score a published model in the same run."),
+    ] = None,
+    trained_on: Annotated[
+        Path | None, typer.Option("--trained-on", metavar="DATA", help="Training data to search for the tasks' items.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Decide whether the student passes: exit 0, 3 failed, 4 inconclusive, 5 invalid."""
     from distill.commands import gate_command
+    from distill.gate_stage import models_of
 
-    return _finish(gate_command(target, out, overrides=set_ or [], model=model, base_url=base_url), as_json)
+    models = models_of(model, base_url, other or [], anchor or [], trained_on)
+    return _finish(gate_command(target, out, overrides=set_ or [], models=models), as_json)
 
 
 @app.command()

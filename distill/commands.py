@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill import catalog
 from distill.config import apply_overrides, parse
 from distill.errors import CatalogError, ConfigError
+from distill.models import longest_completion, open_engine
 from distill.recipes import sampling_params
 from distill.run import Run
 
 if TYPE_CHECKING:
     from distill.engines.base import Engine
-    from distill.engines.endpoint import EndpointEngine
-    from distill.engines.local import LocalEngine
     from distill.evaluate.result import EvalResult
+    from distill.gate.spec import Gate
     from distill.gate.verdict import GateVerdict
+    from distill.gate_stage import GateModels
     from distill.harvest_stage import Executor
-    from distill.recipes import Endpoint
-    from distill.records import SamplingParams
 
 R1_SAMPLING = {"samples_per_item": 1, "temperature": 0.6, "top_p": 0.95}
 
@@ -109,16 +109,23 @@ def eval_command(
 
 
 def gate_command(
-    target: str, out: Path, *, overrides: Sequence[str], model: str | None, base_url: str | None
+    target: str, out: Path, *, overrides: Sequence[str], models: GateModels | None = None
 ) -> dict[str, Any]:
-    """A recipe's gate, or a gate over OUT/eval; --model is evaluated first, in the student's place."""
+    """A recipe's gate, or a gate over named models and what OUT/eval has measured.
+
+    With a recipe, a model is evaluated in the student's place first.
+    """
+    from distill.gate_stage import GateModels
+
+    models = models or GateModels()
     if _is_recipe(target):
         run = Run.open(target, out, overrides)
-        if model or base_url:
-            run.evaluate(student=_student_of(run, model, base_url))
-        verdict = run.gate()
+        student = _student_of(run, models.model, models.base_url)
+        if student is not None:
+            run.evaluate(student=student)
+        verdict = run.gate(student=student, models=replace(models, model=None, base_url=None))
     else:
-        verdict = _judge(target, out, model, overrides, base_url)
+        verdict = _judge(target, out, models, overrides)
     return {**_verdict_fields(verdict), "summary": _verdict_line(verdict)}
 
 
@@ -165,18 +172,19 @@ def _evaluate_model(
     Sampled as `like` was, else at R1's settings (arXiv 2501.12948, section 3), unless --set evaluation.X=Y says else.
     """
     from distill.evaluate.runner import evaluate
-    from distill.recipes import Endpoint, Evaluation
+    from distill.gate_stage import endpoint_of, task_data_of
+    from distill.recipes import Evaluation
     from distill.store.ledger import Ledger
 
+    endpoint, task_data = endpoint_of(overrides), task_data_of(overrides)
+    given = [each for each in overrides if not each.startswith(("endpoint.", "data."))]
     with Ledger.open(out / "ledger.db", create=True) as ledger:  # first: a bad OUT is found before a model is loaded
-        given = apply_overrides({"evaluation": {}, "endpoint": {}}, overrides)
-        asking = parse(Endpoint, given["endpoint"], where="--set endpoint")
-        engine = _served_engine(model, base_url, asking) if base_url else _engine_of(str(model))
-        defaults = {**R1_SAMPLING, "max_new_tokens": min(32768, engine.context_tokens // 2)}
+        engine = open_engine(model, base_url=base_url, endpoint=endpoint)
+        defaults = {**R1_SAMPLING, "max_new_tokens": longest_completion(engine)}
         if like is not None:
             samples_per_item = min(task.samples_per_item for task in like.tasks.values())
             defaults = {**like.params, "samples_per_item": samples_per_item}
-        data = apply_overrides({"evaluation": {**defaults, "tasks": tasks}}, overrides)
+        data = apply_overrides({"evaluation": {**defaults, "tasks": tasks}}, given)
         settings = parse(Evaluation, data["evaluation"], where="--set evaluation")
         result = evaluate(
             settings.tasks,
@@ -185,6 +193,7 @@ def _evaluate_model(
             samples_per_item=settings.samples_per_item,
             params=sampling_params(settings),
             run_seed=like.run_seed if like else 0,
+            task_data=task_data,
         )
     result.save(out / "eval" / "student.json")
     return result
@@ -192,71 +201,47 @@ def _evaluate_model(
 
 def _student_of(run: Run, model: str | None, base_url: str | None) -> Engine | None:
     """What is measured in the place of the run's own student; None where nothing is given."""
-    if base_url:
-        return _served_engine(model, base_url, run.recipe.endpoint, sampling_params(run.recipe.evaluation))
-    return _engine_of(model) if model else None
-
-
-def _served_engine(
-    model: str | None, base_url: str, settings: Endpoint, params: SamplingParams | None = None
-) -> EndpointEngine:
-    """The engine of a served model; `model` is a card's name, the name the server knows, or None for its only one.
-
-    It need not reason: a base model is measured as it is.
-    """
-    from distill.cards import ReasoningFormat, load_student, load_teacher
-    from distill.engines.endpoint import EndpointEngine
-
-    reasoning = ReasoningFormat(open_marker="<think>", close_marker="</think>", opened_by_prompt=False)
-    name, card_model, served = None, "", model
-    if model in catalog.names("teachers"):
-        teacher = load_teacher(model)
-        name, card_model, served, reasoning = teacher.name, teacher.model, None, teacher.reasoning
-    elif model in catalog.names("students"):
-        student = load_student(model)
-        name, card_model, served = student.name, student.model, None
-    engine = EndpointEngine.open(
-        [base_url],
-        name=name,
-        served=served,
-        card_model=card_model,
-        reasoning=reasoning,
-        settings=settings,
-        params=params,
-        require_reasoning=False,
+    if model is None and base_url is None:
+        return None
+    settings = run.recipe.evaluation
+    return open_engine(
+        model,
+        base_url=base_url,
+        endpoint=run.recipe.endpoint,
+        params=sampling_params(settings),
+        batch_size=settings.batch_size,
     )
-    for report in engine.probes:
-        _tell(report)
-    return engine
 
 
-def _engine_of(model: str) -> LocalEngine:
-    """A local engine for a card's name or a checkpoint folder."""
-    from distill.cards import ReasoningFormat, load_student, load_teacher
-    from distill.engines.local import LocalEngine
+def _judge(gate_name: str, out: Path, models: GateModels, overrides: Sequence[str]) -> GateVerdict:
+    """A gate that is not a recipe's: it draws its own rounds, or judges the evaluations in OUT/eval."""
+    from distill.gate.spec import load_gate
+    from distill.gate_stage import GateStage, endpoint_of, task_data_of
 
-    thinking = ReasoningFormat(open_marker="<think>", close_marker="</think>", opened_by_prompt=False)
-    if Path(model).is_dir():
-        return LocalEngine.open(model, name=Path(model).name, reasoning=thinking)
-    if model in catalog.names("teachers"):
-        teacher = load_teacher(model)
-        return LocalEngine.open(teacher.model_location, name=teacher.name, reasoning=teacher.reasoning)
-    student = load_student(model)
-    return LocalEngine.open(student.model_location, name=student.name, reasoning=thinking, revision=student.revision)
+    gate = load_gate(gate_name, overrides=overrides)
+    if not gate.is_sequential:
+        return _judge_finished(gate, out, models, overrides)
+    known = ("gate.", "data.", "endpoint.")
+    for override in overrides:
+        if not override.startswith(known):
+            raise ConfigError(f"--set {override}: a gate has {', '.join(known)} (gate.sampling, gate.budget, ...).")
+    return GateStage(gate, out, models, task_data_of(overrides), endpoint_of(overrides)).run()
 
 
-def _judge(gate_name: str, out: Path, model: str | None, overrides: Sequence[str], base_url: str | None) -> GateVerdict:
+def _judge_finished(gate: Gate, out: Path, models: GateModels, overrides: Sequence[str]) -> GateVerdict:
     """The gate over OUT/eval; with a model, that model is evaluated as the others there were, and judged."""
     from distill.evaluate.result import EvalResult
     from distill.gate.decide import judge
     from distill.gate.report import write_verdict
-    from distill.gate.spec import load_gate
+    from distill.gate.spec import MODELS
 
-    gate = load_gate(gate_name)
     found = {
-        path.stem: EvalResult.load(path) for path in sorted((out / "eval").glob("*.json")) if path.stem != "results"
+        path.stem: EvalResult.load(path)
+        for path in sorted((out / "eval").glob("*.json"))
+        if path.stem in ("student", *MODELS)
     }
-    if "student" not in found and model is None and base_url is None:
+    has_model = models.student is not None
+    if "student" not in found and not has_model:
         task = gate.tasks[0]
         raise ConfigError(f"{out}/eval: no student.json to judge; run `distill eval {task} --model PATH --out {out}`.")
     missing = [name for name in gate.needs if name not in found]
@@ -265,9 +250,9 @@ def _judge(gate_name: str, out: Path, model: str | None, overrides: Sequence[str
             f"gate {gate.name}: compares with {' and '.join(missing)}, of which {out}/eval has no evaluation; "
             f"run `distill eval RECIPE --out {out}` first."
         )
-    if model is not None or base_url is not None:
+    if has_model:
         like = found.get("teacher") or found.get("base")
-        found["student"] = _evaluate_model(list(gate.tasks), out, model, overrides, like, base_url)
+        found["student"] = _evaluate_model(list(gate.tasks), out, models.model, overrides, like, models.base_url)
     verdict = judge(gate, found.pop("student"), found)
     write_verdict(verdict, out / "gate")
     return verdict

@@ -328,6 +328,12 @@ class Evaluation(Strict):
     top_p: Fraction | None = None
     base_max_new_tokens: Count | None = None
     """Cap for the base student, which answers directly; null is max_new_tokens."""
+    data: dict[str, Path] = Field(default_factory=dict)
+    """Task name -> a JSONL file in the place of its dataset, relative to the recipe."""
+
+    def local_data(self, base_dir: Path) -> dict[str, Path]:
+        """`data` as whole paths."""
+        return {task: base_dir / path.expanduser() for task, path in self.data.items()}
 
 
 class Recipe(FileModel):

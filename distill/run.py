@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from distill.curate.pipeline import CurationResult
     from distill.engines.base import Engine
     from distill.evaluate.result import EvalResult
-    from distill.gate.decide import GateVerdict
+    from distill.gate.spec import Gate
+    from distill.gate.verdict import GateVerdict
+    from distill.gate_stage import GateModels
     from distill.harvest.summary import HarvestSummary
     from distill.harvest.verify_again import VerifiedAgain
     from distill.harvest_stage import Executor, HarvestStage
@@ -101,12 +104,17 @@ class Run:
 
         return Ledger.open(self.ledger_path, create=True)
 
+    @property
+    def task_data(self) -> dict[str, Path]:
+        """Local files in the place of the tasks' datasets, as the recipe names them."""
+        return self.recipe.evaluation.local_data(self.recipe.base_dir)
+
     @cached_property
     def held_out(self) -> list[Problem]:
         """Problems of the evaluation tasks: never trained on."""
         from distill.evaluate.tasks import held_out_problems
 
-        return held_out_problems(self.recipe.evaluation.tasks)
+        return held_out_problems(self.recipe.evaluation.tasks, task_data=self.task_data)
 
     @cached_property
     def train_problems(self) -> list[Problem]:
@@ -284,6 +292,7 @@ class Run:
             run_seed=self.recipe.seed,
             verify_workers=self.recipe.harvest.verify_workers,
             verify_timeout_seconds=self.recipe.harvest.verify_timeout_seconds,
+            task_data=self.task_data,
         )
 
     def _write_results(self) -> None:
@@ -292,21 +301,44 @@ class Run:
         text = json.dumps(self.file.data["evaluation"], indent=1)
         provenance.write_text_atomically(self.directory / "eval" / "results.json", text + "\n")
 
-    def gate(self) -> GateVerdict:
-        """Judge the evaluation by the recipe's gate; writes verdict.json, junit.xml and summary.md."""
-        from distill.gate.decide import judge
-        from distill.gate.report import write_verdict
+    def gate(self, *, student: Engine | None = None, models: GateModels | None = None) -> GateVerdict:
+        """Judge the evaluation by the recipe's gate; writes verdict.json, junit.xml and summary.md.
+
+        A sequential gate begins with the samples that the evaluation drew, and draws more where they do not decide it;
+        `student` is then asked in the place of the run's own checkpoint. `models` names what else the gate needs.
+        """
         from distill.gate.spec import load_gate
 
         results = self.evaluation_results()
         with self.file.stage("gate"):
             gate = load_gate(self.recipe.gate)
-            verdict = judge(
-                gate, results["student"], {role: result for role, result in results.items() if role != "student"}
-            )
-            write_verdict(verdict, self.directory / "gate")
-            self.file.update("gate", **verdict.to_dict())
+            verdict = self._draw_and_judge(gate, student, models) if gate.is_sequential else self._judge(gate, results)
+            self.file.update("gate", **{key: value for key, value in verdict.to_dict().items() if key != "evidence"})
         return verdict
+
+    def _judge(self, gate: Gate, results: dict[str, EvalResult]) -> GateVerdict:
+        from distill.gate.decide import judge
+        from distill.gate.report import write_verdict
+
+        others = {role: result for role, result in results.items() if role != "student"}
+        verdict = judge(gate, results["student"], others)
+        write_verdict(verdict, self.directory / "gate")
+        return verdict
+
+    def _draw_and_judge(self, gate: Gate, student: Engine | None, models: GateModels | None) -> GateVerdict:
+        from distill.gate_stage import GateModels, GateStage
+
+        settings = self.recipe.evaluation
+        dataset = self.directory / "dataset"
+        models = models or GateModels()
+        if models.trained_on is None and dataset.exists():
+            models = replace(models, trained_on=dataset)
+        openers: dict[str, Callable[[], Engine]] = {
+            role: partial(self.engine, role, settings.batch_size) for role in ROLES
+        }
+        if student is not None:
+            openers["student"] = lambda: student
+        return GateStage(gate, self.directory, models, self.task_data, self.recipe.endpoint, openers).run()
 
     def evaluation_results(self) -> dict[str, EvalResult]:
         """What `evaluate` saved. Raises: ConfigError where a role is missing."""

@@ -101,3 +101,16 @@ def test_baseline_expiry_and_conflicts(tmp_path):
         card(tmp_path, data, results=[{**result, "conflicts_with": [conflict], "standard_error": 1.5}])
     )
     assert kept.results[0].conflicts_with[0].value == 60.0
+    assert kept.find("aime24", "pass@1") is kept.results[0]
+    assert kept.find("aime24", "cons@64") is None
+
+
+def test_a_rerun_states_its_harness(tmp_path):
+    table = {"url": "https://example.org", "table": "3", "retrieved": date(2026, 1, 2)}
+    rerun = {"value": 61.0, "k": 64, "harness": "lighteval", "source": table}
+    result = {"task": "aime24", "metric": "pass@1", "value": 63.6, "harness": "own", "source": table, "reruns": [rerun]}
+    data = {"kind": "baseline", "name": "b", "title": "B", "model": "m", "results": [result]}
+    assert load_baseline(card(tmp_path, data)).results[0].reruns[0].k == 64
+    del rerun["harness"]
+    with pytest.raises(ConfigError, match="harness: required"):
+        load_baseline(card(tmp_path, data))

@@ -49,6 +49,57 @@ def test_each_fault_is_found(shelf, name, file, before, after, message):
     assert message in faults(name)
 
 
+RIVAL = """
+kind: baseline
+name: rival
+title: Rival
+model: maker/rival
+results:
+  - task: sums
+    metric: pass@1
+    value: 63.6
+    harness: own
+    source: {url: https://example.org/paper, table: Table 3, retrieved: 2026-01-02}
+"""
+
+
+@pytest.fixture
+def rival(shelf):
+    path = shelf / "eval" / "baselines" / "rival.yaml"
+    path.parent.mkdir()
+    path.write_text(RIVAL.lstrip(), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("name: rival", "name: rivel", "name: expected 'rival' as the file is called"),
+        ("value: 63.6", "value: 636.0", "rival.yaml: results.0 (sums pass@1): value: expected 0 to 100 (per cent)"),
+        ("task: sums", "task: Sums", "task: found 'Sums', the task is called 'sums'; write that."),
+        ("https://example.org/paper", "paper.pdf", "source.url: expected https://..., found 'paper.pdf'."),
+        ("2026-01-02", "2999-01-02", "source.retrieved: 2999-01-02 lies in the future."),
+        ("model: maker/rival", "model: maker/rival\nexpires: 2026-01-02", "expired on 2026-01-02; look its numbers up"),
+    ],
+)
+def test_each_fault_of_a_baseline_is_found(rival, before, after, message):
+    assert faults("rival") == ""
+    edit(rival, before, after)
+    assert message in faults("rival")
+
+
+def test_a_gate_wants_a_published_number_for_each_of_its_tasks(shelf, rival):
+    gate = shelf / "eval" / "gates" / "better.yaml"
+    edit(gate, "{against: base, ratio: 2.0}", "{against: baseline, baseline: rival}")
+    assert faults("better") == ""
+    edit(rival, "task: sums", "task: products")
+    assert "better.yaml: baseline rival has no pass@1 of task 'sums'; it has products." in faults("better")
+    edit(rival, "metric: pass@1", "metric: cons@64")
+    assert "has no pass@1 of task 'sums'; it has no pass@1 at all." in faults("better")
+    edit(gate, "baseline: rival", "baseline: rivel")
+    assert "did you mean 'rival'?" in faults("better")
+
+
 def write_weights(path, *, length: int) -> None:
     header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * length)

@@ -6,6 +6,7 @@ import pytest
 
 from distill import commands
 from distill.errors import CatalogError, ConfigError, LedgerError
+from distill.gate_stage import GateModels, models_of
 
 
 def test_recipes_tasks_and_gates_are_told_apart(tmp_path):
@@ -31,8 +32,27 @@ def test_a_bad_out_is_found_before_a_model_is_loaded(tmp_path):
 
 
 def test_a_gate_says_what_is_missing_before_it_samples(tmp_path):
-    given = {"overrides": [], "base_url": None}
+    with pytest.raises(ConfigError, match=r"there is no student: .* Name it with --model or --base-url"):
+        commands.gate_command("quickstart", tmp_path, overrides=[])
+    with pytest.raises(ConfigError, match=r"there is no base: .* Name it with --other base=MODEL"):
+        commands.gate_command("quickstart", tmp_path, overrides=[], models=GateModels(model="tiny"))
+    with pytest.raises(ConfigError, match=r"--set evaluation.temperature=1: a gate has gate\., data\., endpoint\."):
+        commands.gate_command("quickstart", tmp_path, overrides=["evaluation.temperature=1"])
+    with pytest.raises(ConfigError, match=r"--set data.tiny=none.jsonl: there is no such file"):
+        commands.gate_command("quickstart", tmp_path, overrides=["data.tiny=none.jsonl"])
+
+
+def test_roles_are_named_as_pairs():
+    assert models_of(None, None, ["base=a"], ["o1-mini=b"], None).others == {"base": "a"}
+    with pytest.raises(ConfigError, match=r"--other tutor=\.\.\.: expected one of base, teacher, checkpoint"):
+        models_of(None, None, ["tutor=a"], [], None)
+    with pytest.raises(ConfigError, match="expected NAME=MODEL"):
+        models_of(None, None, [], ["o1-mini"], None)
+
+
+def test_a_finished_evaluation_needs_its_parts(tmp_path):
+    fixed = [f"gate.comparisons.{row}.method=bootstrap" for row in (0, 1)]
     with pytest.raises(ConfigError, match=r"no student\.json to judge; run `distill eval tiny --model PATH"):
-        commands.gate_command("quickstart", tmp_path, model=None, **given)
+        commands.gate_command("quickstart", tmp_path, overrides=fixed)
     with pytest.raises(ConfigError, match=r"compares with base and teacher, of which .* has no evaluation"):
-        commands.gate_command("quickstart", tmp_path, model="tiny", **given)
+        commands.gate_command("quickstart", tmp_path, overrides=fixed, models=GateModels(model="tiny"))

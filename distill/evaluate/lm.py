@@ -2,6 +2,7 @@
 
     lm = EngineLM(engine, ledger, params, run_seed=0)
     lm_eval.evaluator.evaluate(lm, TaskManager(...).load([...]), apply_chat_template=True, bootstrap_iters=0)
+    RecordedLM(seen)                                   # the same for samples that were drawn and scored before
 
 lm-eval hands over the k clones of a request adjacent and without a number; they become indexes 0..k-1 here, so each has
 a seed and a ledger key of its own and a second evaluation draws nothing. Completions go back as `Completion`, a text
@@ -12,7 +13,7 @@ Not covered: tasks that ask for log-likelihoods, few-shot turns, system messages
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from lm_eval.api.instance import Instance
@@ -21,6 +22,7 @@ from lm_eval.api.model import LM
 from distill.engines.base import Drawing, Engine, sample_through_ledger
 from distill.errors import ConfigError
 from distill.evaluate.documents import problem_of
+from distill.evaluate.observation import Observation
 from distill.records import Problem, Sample, SampleRequest, SamplingParams, Verdict
 from distill.store.ledger import Ledger
 
@@ -28,15 +30,25 @@ Verify = Callable[[Iterable[tuple[Problem, Sample]]], Iterable[Verdict]]
 
 
 class Completion(str):
-    """Text of a sample with the sample and its verdict; both None where the engine returned nothing."""
+    """Text of a sample with the sample and its verdict; both None where the engine returned nothing.
+
+    One that was scored before carries what was seen of it in the place of sample and text.
+    """
 
     sample: Sample | None = None
     verdict: Verdict | None = None
+    seen: Observation | None = None
 
     @staticmethod
     def of(sample: Sample | None, verdict: Verdict | None = None) -> Completion:
         completion = Completion(sample.text if sample is not None else "")
         completion.sample, completion.verdict = sample, verdict
+        return completion
+
+    @staticmethod
+    def scored(seen: Observation | None) -> Completion:
+        completion = Completion(seen.text_hash if seen is not None else "")
+        completion.seen = seen
         return completion
 
 
@@ -148,6 +160,40 @@ class EngineLM(LM):
             "task: asks for log-likelihoods (output_type loglikelihood or multiple_choice); engines sample text. "
             "Use a task with output_type generate_until."
         )
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> NoReturn:
+        self.loglikelihood(requests)
+
+
+class RecordedLM(LM):
+    """Answers with samples that were drawn and scored before: lm-eval's figures for them, without an engine."""
+
+    def __init__(self, seen: Mapping[tuple[str, str], Sequence[Observation | None]]) -> None:
+        """`seen` holds an item's samples by (task, problem id), in index order; None where the engine gave none."""
+        super().__init__()
+        self._seen = seen
+
+    @property
+    def tokenizer_name(self) -> str:
+        return "recorded"
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return chat_history[-1]["content"]
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """The recorded completion of every request, in order."""
+        at: Counter[tuple[str, str]] = Counter()
+        found: list[str] = []
+        for instance in requests:
+            problem = problem_of(instance.doc)
+            assert problem is not None, "only tasks made of problems are recorded"
+            place = (_task(instance), problem.id)
+            found.append(Completion.scored(self._seen[place][at[place]]))
+            at[place] += 1
+        return found
+
+    def loglikelihood(self, requests: list[Instance]) -> NoReturn:
+        raise ConfigError("task: asks for log-likelihoods; recorded samples are texts.")
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> NoReturn:
         self.loglikelihood(requests)

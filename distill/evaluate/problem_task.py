@@ -23,6 +23,7 @@ from distill.engines.reasoning import split_reasoning
 from distill.evaluate.documents import document_of, problem_of
 from distill.evaluate.lm import Completion
 from distill.evaluate.metrics import cons_at_k, pass_at_k
+from distill.evaluate.observation import Observation
 from distill.evaluate.tasks import read_task
 from distill.records import Problem, Sample, Verdict
 from distill.verify.base import verify
@@ -70,7 +71,7 @@ def results_of(document: dict[str, Any], results: Sequence[Sequence[str]]) -> di
     """lm-eval's metrics of one item from its k completions."""
     problem = problem_of(document)
     assert problem is not None, "a document of ProblemTask holds its problem"
-    verdicts = [verdict_of(problem, completion) for completion in results[0]]
+    verdicts = [_scored(problem, completion) for completion in results[0]]
     outcomes = [verdict.outcome if verdict is not None else None for verdict in verdicts]
     k, correct = len(outcomes), outcomes.count("correct")
     answers = [verdict.extracted if verdict is not None else None for verdict in verdicts]
@@ -82,6 +83,13 @@ def results_of(document: dict[str, Any], results: Sequence[Sequence[str]]) -> di
         "no_answer_rate": outcomes.count("no_answer") / k,
         "undecided_rate": outcomes.count("undecided") / k,
     }
+
+
+def _scored(problem: Problem, completion: str) -> Verdict | Observation | None:
+    """Whatever says how a completion was scored."""
+    if isinstance(completion, Completion) and completion.seen is not None:
+        return completion.seen
+    return verdict_of(problem, completion)
 
 
 def verdict_of(problem: Problem, completion: str) -> Verdict | None:

@@ -13,21 +13,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.engines.base import Engine
 from distill.errors import ConfigError, DistillError
 from distill.evaluate.documents import problem_of
+from distill.evaluate.observation import Observation, item_of, observe
 from distill.evaluate.result import EvalResult, Item, TaskResult
 from distill.evaluate.tasks import Task, TaskData, read_tasks
 from distill.records import Sample, SamplingParams
 from distill.store.ledger import Ledger
 from distill.verify.pool import VerifierPool
-
-if TYPE_CHECKING:
-    from distill.evaluate.lm import EngineLM
 
 
 def evaluate(
@@ -57,28 +55,52 @@ def evaluate(
 
     with _quiet_lm_eval(), VerifierPool(verify_workers, verify_timeout_seconds) as pool:
         lm = EngineLM(engine, ledger, params, run_seed=run_seed, verify=pool.verify_many, on_sample=on_sample)
-        loaded = _load(files, samples_per_item, task_data)
-        found = _run(lm, loaded, limit)
+        scored = _score(lm, files, samples_per_item, task_data, limit)
     return EvalResult(
         model=engine.model,
         model_fingerprint=engine.fingerprint,
         params=params.to_dict(),
         run_seed=run_seed,
-        tasks={
-            file.name: TaskResult(
-                task=file.name,
-                version=file.metadata.version,
-                samples_per_item=samples_per_item,
-                n_items_in_task=len(loaded["tasks"][file.name].eval_docs),
-                items=tuple(_item(record) for record in found["samples"][file.name]),
-            )
-            for file in files
-        },
         samples_drawn=lm.engine.samples_drawn,
         samples_reused=lm.num_answered - lm.engine.samples_drawn,
         seconds=time.monotonic() - started,
-        lm_eval={"version": _lm_eval_version(), "results": _plain(found["results"])},
+        **scored,
     )
+
+
+def score_recorded(
+    files: Sequence[Task],
+    seen: Mapping[tuple[str, str], Sequence[Observation | None]],
+    *,
+    task_data: TaskData | None = None,
+) -> dict[str, Any]:
+    """`tasks` and `lm_eval` of an EvalResult from samples that were scored before, by (task, problem id).
+
+    Every item has the same number of samples; None where the engine gave none. Nothing is drawn or verified.
+    """
+    from distill.evaluate.lm import RecordedLM
+
+    samples_per_item = len(next(iter(seen.values())))
+    with _quiet_lm_eval():
+        return _score(RecordedLM(seen), files, samples_per_item, task_data, None)
+
+
+def _score(
+    lm: Any, files: Sequence[Task], samples_per_item: int, task_data: TaskData | None, limit: int | None
+) -> dict[str, Any]:
+    loaded = _load(files, samples_per_item, task_data)
+    found = _run(lm, loaded, limit)
+    tasks = {
+        file.name: TaskResult(
+            task=file.name,
+            version=file.metadata.version,
+            samples_per_item=samples_per_item,
+            n_items_in_task=len(loaded["tasks"][file.name].eval_docs),
+            items=tuple(_item(record) for record in found["samples"][file.name]),
+        )
+        for file in files
+    }
+    return {"tasks": tasks, "lm_eval": {"version": _lm_eval_version(), "results": _plain(found["results"])}}
 
 
 def _check(samples_per_item: int, limit: int | None, params: SamplingParams) -> None:
@@ -105,7 +127,7 @@ def _load(files: Sequence[Task], samples_per_item: int, task_data: TaskData | No
     return loaded
 
 
-def _run(lm: EngineLM, loaded: Any, limit: int | None) -> Any:
+def _run(lm: Any, loaded: Any, limit: int | None) -> Any:
     from lm_eval import evaluator
 
     try:
@@ -121,20 +143,15 @@ def _run(lm: EngineLM, loaded: Any, limit: int | None) -> Any:
 
 
 def _item(record: dict[str, Any]) -> Item:
-    """An item from lm-eval's record of it: the completions carry their samples and verdicts."""
+    """An item from lm-eval's record of it: the completions carry what was seen of them, or samples and verdicts."""
     problem = problem_of(record["doc"])
     assert problem is not None, "a document of ProblemTask holds its problem"
-    answered = [completion for completion in record["resps"][0] if completion.sample is not None]
-    return Item(
-        problem_id=problem.id,
-        family=problem.family,
-        outcomes=tuple(completion.verdict.outcome for completion in answered),
-        answers=tuple(completion.verdict.extracted for completion in answered),
-        completion_tokens=tuple(completion.sample.completion_tokens for completion in answered),
-        sample_keys=tuple(completion.sample.key for completion in answered),
-        num_distinct_texts=len({str(completion) for completion in answered}),
-        num_distinct_seeds=len({completion.sample.seed for completion in answered}),
-    )
+    seen = [
+        completion.seen or observe(problem, completion.sample, completion.verdict)
+        for completion in record["resps"][0]
+        if completion.seen is not None or completion.sample is not None
+    ]
+    return item_of(problem, seen)
 
 
 @contextlib.contextmanager

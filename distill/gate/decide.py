@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from distill.cards import Baseline, PublishedResult, load_baseline
+from distill.cards import Baseline, load_baseline
 from distill.errors import GateError, did_you_mean
 from distill.evaluate.metrics import RESAMPLING_SEED
 from distill.evaluate.result import EvalResult
+from distill.gate.published import published
 from distill.gate.spec import Comparison, Gate
 from distill.gate.statistics import Bound, Counts, Pair, exact_against_constant, exact_sign, mean_difference
 from distill.gate.validity import invalid_reasons
@@ -40,19 +41,24 @@ def judge(
     Baselines are read from the catalogue unless given. Raises: GateError if the gate cannot be applied to these
     results (a task or model is missing, an exact test is asked for where there is none).
     """
+    if gate.is_sequential:
+        raise GateError(
+            f"gate {gate.name}: method sequential draws its own rounds and cannot judge a finished evaluation; "
+            "run `distill gate`, or set method: bootstrap."
+        )
     results: dict[str, EvalResult] = {"student": student}
     results.update({name: _other(gate, others, name) for name in gate.needs})
     for who, result in results.items():
         _check_tasks(gate, who, result)
-    published = _baselines(gate, baselines)
+    found_baselines = baselines_of(gate, baselines)
     today = today or datetime.now(UTC).date()
     reasons = invalid_reasons(gate, results)
     reasons += [
         f"baseline {name}: expired on {found.expires}; look its numbers up again and set a new date."
-        for name, found in published.items()
+        for name, found in found_baselines.items()
         if found.is_expired(today)
     ]
-    compared = [] if reasons else [_compare(gate, row, results, published) for row in gate.comparisons]
+    compared = [] if reasons else [_compare(gate, row, results, found_baselines) for row in gate.comparisons]
     counts = [_counts(student, name) for name in gate.tasks]
     return GateVerdict(
         gate=gate.name,
@@ -94,10 +100,10 @@ class _Bar:
 
 
 def _compare(
-    gate: Gate, row: Comparison, results: Mapping[str, EvalResult], published: Mapping[str, Baseline]
+    gate: Gate, row: Comparison, results: Mapping[str, EvalResult], baselines: Mapping[str, Baseline]
 ) -> ComparisonVerdict:
     students = [_counts(results["student"], name) for name in gate.tasks]
-    bar = _bar(gate, row, results, published)
+    bar = _bar(gate, row, results, baselines)
     pairs = [
         Pair(student, other, row.ratio or 1.0, row.margin or 0.0)
         if other is not None
@@ -127,11 +133,6 @@ def _compare(
 def _test(gate: Gate, row: Comparison, pairs: list[Pair]) -> Bound:
     if row.method == "bootstrap":
         return mean_difference(pairs, estimand=gate.estimand, alpha=row.alpha)
-    if row.method == "sequential":
-        raise GateError(
-            f"gate {gate.name}: {row.label}: method sequential draws its own rounds and cannot judge a finished "
-            "evaluation; set method: bootstrap."
-        )
     where = f"gate {gate.name}: {row.label}: method exact"
     if len(pairs) > 1:
         raise GateError(f"{where}: found {len(pairs)} tasks; exact tests take one. Set method: bootstrap.")
@@ -146,7 +147,7 @@ def _test(gate: Gate, row: Comparison, pairs: list[Pair]) -> Bound:
     return exact_sign(pair, alpha=row.alpha)
 
 
-def _bar(gate: Gate, row: Comparison, results: Mapping[str, EvalResult], published: Mapping[str, Baseline]) -> _Bar:
+def _bar(gate: Gate, row: Comparison, results: Mapping[str, EvalResult], baselines: Mapping[str, Baseline]) -> _Bar:
     zeros = [0.0] * len(gate.tasks)
     no_other: list[Counts | None] = [None] * len(gate.tasks)
     if row.minimum is not None:
@@ -154,35 +155,14 @@ def _bar(gate: Gate, row: Comparison, results: Mapping[str, EvalResult], publish
     if row.baseline is None:
         others = [_counts(results[row.against], name) for name in gate.tasks]
         return _Bar(others, zeros, float(np.mean([count.shares.mean() for count in others])))
-    found = [_published(gate, published[row.baseline], row.baseline, name) for name in gate.tasks]
-    highest = [max(_values(result)) for result in found]
-    constants = [value * (row.ratio or 1.0) - (row.margin or 0.0) for value in highest]
-    return _Bar(no_other, constants, float(np.mean(highest)), "; ".join(map(_note, found)))
+    best = max(published(gate.name, baselines[row.baseline], gate.tasks, "pass@1"), key=lambda each: each.value)
+    constant = best.value * (row.ratio or 1.0) - (row.margin or 0.0)
+    note = f"{best.note}; the highest published value counts ({best.label})"
+    return _Bar(no_other, [constant] * len(gate.tasks), best.value, note)
 
 
-def _values(result: PublishedResult) -> list[float]:
-    """The published value and those that conflict with it, as fractions: tables print per cent."""
-    return [value / 100 for value in (result.value, *(conflict.value for conflict in result.conflicts_with))]
-
-
-def _note(result: PublishedResult) -> str:
-    values = sorted(set(_values(result)))
-    conflict = f"; sources conflict ({', '.join(f'{value:.3f}' for value in values)}), the highest counts"
-    unknown = "" if result.standard_error != "unknown" else "; baseline uncertainty unknown, taken as exact"
-    return f"{result.task}: {result.source.table}{conflict if len(values) > 1 else ''}{unknown}"
-
-
-def _published(gate: Gate, baseline: Baseline, name: str, task: str) -> PublishedResult:
-    for result in baseline.results:
-        if (result.task, result.metric) == (task, gate.metric):
-            return result
-    known = sorted({f"{result.task} {result.metric}" for result in baseline.results})
-    raise GateError(
-        f"gate {gate.name}: baseline {name} has no {gate.metric} of task '{task}'; it has {', '.join(known)}."
-    )
-
-
-def _baselines(gate: Gate, given: Mapping[str, Baseline] | None) -> dict[str, Baseline]:
+def baselines_of(gate: Gate, given: Mapping[str, Baseline] | None = None) -> dict[str, Baseline]:
+    """The baselines that a gate names, given or from the catalogue. Raises: CatalogError, ConfigError."""
     names = dict.fromkeys(row.baseline for row in gate.comparisons if row.baseline is not None)
     return {name: given[name] if given and name in given else load_baseline(name) for name in names}
 

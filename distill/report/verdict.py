@@ -41,6 +41,8 @@ def banner(run: RunData) -> str:
 
 def plain_words(row: dict[str, Any]) -> str:
     """One comparison for people who do not read p-values."""
+    if row.get("lower_bound") is None:
+        return _sequential_words(row)
     student, needed, sure = row["student"], row["needed"], 1 - row["alpha"]
     solved = f"it solves {student:.1%}, and {needed:.1%} were needed"
     if row["outcome"] == "PASS":
@@ -51,6 +53,22 @@ def plain_words(row: dict[str, Any]) -> str:
         return f"{row['label']}: no; {solved}. With {sure:.0%} confidence it is {lead} below that or more."
     low, high = f"{100 * row['lower_bound']:+.1f}", f"{100 * row['upper_bound']:+.1f}"
     return f"{row['label']}: cannot be told; {solved}. The true lead may be anywhere from {low} to {high} points."
+
+
+def _sequential_words(row: dict[str, Any]) -> str:
+    rounds = f"{row['rounds']} round{'' if row['rounds'] == 1 else 's'}"
+    if row.get("metric") == "mean_tokens":
+        found = f"it writes {row['student']:.0f} tokens, and at most {row['needed']:.0f} were asked for"
+    else:
+        found = f"it solves {row['student']:.1%}, and {row['needed']:.1%} were needed"
+    if row["outcome"] == "PASS":
+        return f"{row['label']}: yes; {found}. Sure after {rounds} (a wrong yes has a chance of {row['alpha']:.1%})."
+    if row["outcome"] == "FAIL":
+        chance = row.get("alpha_fail") or row["alpha"]
+        return f"{row['label']}: no; {found}. Sure after {rounds} (a wrong no has a chance of {chance:.1%})."
+    more = row.get("rounds_to_decision")
+    further = f" About {more} more rounds would tell." if more else ""
+    return f"{row['label']}: cannot be told after {rounds}; {found}.{further}"
 
 
 def _points(difference: float) -> str:
@@ -66,11 +84,11 @@ def comparisons(run: RunData) -> str:
     text = f"Gate {found['gate']} on {', '.join(found.get('tasks', []))}: {items} items, {k} samples an item."
     parts = [paragraph(text)]
     if found["comparisons"]:
-        columns = ("demand", "outcome", "student", "needed", "lead", "lower bound", "upper bound", "p")
+        columns = ("demand", "outcome", "student", "needed", "lead", "bounds or rounds", "p to pass", "p to fail")
         parts.append(table(columns, [_cells(row) for row in found["comparisons"]]))
         methods = dict.fromkeys(str(row["method"]) for row in found["comparisons"])
         alphas = ", ".join(dict.fromkeys(f"{row['alpha']:g}" for row in found["comparisons"]))
-        text = f"Bounds are one-sided, alpha {alphas}; method: {'; '.join(methods)}."
+        text = f"One-sided, alpha {alphas}; method: {'; '.join(methods)}."
         parts.append(paragraph(text, "small"))
         parts += [paragraph(row["note"], "small") for row in found["comparisons"] if row.get("note")]
     else:
@@ -79,10 +97,16 @@ def comparisons(run: RunData) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    figure = "{:.0f}" if row.get("metric") == "mean_tokens" else "{:.3f}"
+    bounds = f"{row.get('rounds')} of {row.get('cap_rounds')}"
+    if row.get("lower_bound") is not None:
+        bounds = f"{row['lower_bound']:+.3f} to {row['upper_bound']:+.3f}"
     return (
         str(row["label"]),
         str(row["outcome"]),
-        *(f"{row[name]:.3f}" for name in ("student", "needed")),
-        *(f"{row[name]:+.3f}" for name in ("estimate", "lower_bound", "upper_bound")),
+        *(figure.format(row[name]) for name in ("student", "needed")),
+        figure.replace(":", ":+").format(row["estimate"]),
+        bounds,
         f"{row['p_value']:.2g}",
+        f"{row['p_value_fail']:.2g}",
     )

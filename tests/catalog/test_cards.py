@@ -24,6 +24,7 @@ from distill.cards import (
 from distill.errors import ProblemError
 from distill.gate.spec import load_gate
 from distill.problems import load_problems
+from distill.published import check_baseline
 from distill.recipes import DatasetSource, load_recipe
 
 EMBEDDED = {"tiny"}
@@ -33,6 +34,8 @@ TEACHERS = sorted(set(catalog.names("teachers")) - EMBEDDED)
 STUDENTS = sorted(set(catalog.names("students")) - EMBEDDED)
 RECIPES = [name for name in catalog.names("recipes") if name.split("/")[0] not in EMBEDDED]
 BASELINES = catalog.names("baselines")
+DISTILLED = [name for name in BASELINES if name.startswith("r1-distill-")]
+DEEPSEEKS_OWN = [*DISTILLED, "deepseek-r1", "deepseek-r1-zero", "deepseek-r1-zero-qwen-32b"]
 
 LOOKED_UP = date(2026, 11, 23)
 
@@ -73,8 +76,9 @@ def check_card(card: ModelCard, name: str) -> None:
 def test_the_shelf_is_stocked() -> None:
     assert set(TEACHERS) >= REQUIRED_TEACHERS
     assert set(STUDENTS) >= {*PUBLISHED_LEARNING_RATES, "smollm2-135m"}
-    assert set(BASELINES) >= {"o1-mini", "deepseek-r1"}
-    assert len([name for name in BASELINES if name.startswith("r1-distill-")]) == 6
+    assert set(BASELINES) >= {"o1-mini", "o1-preview", "o1-0912", "o1-1217", "deepseek-r1", "deepseek-r1-zero"}
+    assert set(BASELINES) >= {"deepseek-v3", "gpt-4o-0513", "qwq-32b-preview"}
+    assert len(DISTILLED) == 6
 
 
 @pytest.mark.parametrize("name", TEACHERS)
@@ -158,40 +162,136 @@ def assert_in_range(value: float, metric: str) -> None:
 @pytest.mark.parametrize("name", BASELINES)
 def test_baseline(name: str) -> None:
     baseline = load_baseline(name)
+    check_baseline(baseline, tasks=catalog.names("tasks"))
     assert baseline.name == name
-    measured = [(result.task, result.metric) for result in baseline.results]
-    assert len(set(measured)) == len(measured), "one result a task and metric, others are its conflicts"
+    assert baseline.notes, "what a reader must know before holding a student against it"
     for result in baseline.results:
-        assert_in_range(result.value, result.metric)
-        assert (result.source.table, result.harness) != ("", "")
+        assert result.harness
         check_sources([result.source, *(conflict.source for conflict in result.conflicts_with)])
-        for conflict in result.conflicts_with:
-            assert_in_range(conflict.value, result.metric)
-            assert conflict.value != result.value
-            assert conflict.why
+        check_sources([rerun.source for rerun in result.reruns])
+        assert all(conflict.why for conflict in result.conflicts_with)
+        assert result.standard_error == "unknown", "none of these sources states one"
 
 
-@pytest.mark.parametrize("name", [name for name in BASELINES if name != "o1-mini"])
+@pytest.mark.parametrize("name", DEEPSEEKS_OWN)
 def test_baselines_of_deepseek_state_how_they_were_sampled(name: str) -> None:
-    aime = result_of(load_baseline(name), "aime24")
+    baseline = load_baseline(name)
+    aime = result_of(baseline, "aime24")
     assert (aime.k, aime.temperature, aime.top_p, aime.max_tokens) == (64, 0.6, 0.95, 32_768)
+    for task in ("math500", "gpqa_diamond", "livecodebench"):
+        result = result_of(baseline, task)
+        assert result.k is None, "64 in the README, 4 to 64 in the paper"
+        assert (result.temperature, result.top_p, result.max_tokens) == (0.6, 0.95, 32_768)
 
 
-@pytest.mark.parametrize("name", [name for name in BASELINES if name.startswith("r1-distill-")])
-def test_independent_reruns_of_the_distilled_models_are_kept(name: str) -> None:
-    for task in ("aime24", "math500"):
-        conflicts = result_of(load_baseline(name), task).conflicts_with
-        assert any("open-r1" in conflict.source.url for conflict in conflicts), task
+PUBLISHED = """
+r1-distill-qwen-1.5b  28.9 52.7 83.9 33.8 16.9  954
+r1-distill-qwen-7b    55.5 83.3 92.8 49.1 37.6 1189
+r1-distill-qwen-14b   69.7 80.0 93.9 59.1 53.1 1481
+r1-distill-qwen-32b   72.6 83.3 94.3 62.1 57.2 1691
+r1-distill-llama-8b   50.4 80.0 89.1 49.0 39.6 1205
+r1-distill-llama-70b  70.0 86.7 94.5 65.2 57.5 1633
+o1-mini               63.6 80.0 90.0 60.0 53.8 1820
+o1-0912               74.4 83.3 94.8 77.3 63.4 1843
+gpt-4o-0513            9.3 13.4 74.6 49.9 32.9  759
+qwq-32b-preview       50.0 60.0 90.6 54.5 41.9 1316
+deepseek-r1-zero      71.0 86.7 95.9 73.3 50.0 1444
+"""
+"""DeepSeek-R1, arXiv:2501.12948v1, Tables 2 and 5, in the paper's order of columns."""
+COLUMNS = (
+    ("aime24", "pass@1"),
+    ("aime24", "cons@64"),
+    ("math500", "pass@1"),
+    ("gpqa_diamond", "pass@1"),
+    ("livecodebench", "pass@1"),
+    ("codeforces", "rating"),
+)
 
 
-def test_both_published_numbers_of_o1_mini_are_kept() -> None:
-    baseline = load_baseline("o1-mini")
-    for task, metric, here, elsewhere in (("aime24", "pass@1", 63.6, 70.0), ("codeforces", "rating", 1820, 1650)):
-        result = result_of(baseline, task, metric)
-        assert result.value == here
-        assert [conflict.value for conflict in result.conflicts_with] == [elsewhere]
-        assert "openai.com" in result.conflicts_with[0].source.url
-    assert all(result.k is None and result.temperature is None for result in baseline.results), "nobody states them"
+@pytest.mark.parametrize("row", PUBLISHED.strip().splitlines(), ids=lambda row: row.split()[0])
+def test_the_numbers_are_those_of_the_papers_tables(row: str) -> None:
+    name, *values = row.split()
+    baseline = load_baseline(name)
+    assert [result_of(baseline, *column).value for column in COLUMNS] == [float(value) for value in values]
+
+
+def test_what_each_distilled_model_beats_o1_mini_on() -> None:
+    """By the first number of each file; the paper says the same of its tables (section 3.2)."""
+    bar = load_baseline("o1-mini")
+    beats = {
+        name: "".join(
+            letter
+            for letter, (task, metric) in zip("ACMGLF", COLUMNS, strict=True)
+            if result_of(load_baseline(name), task, metric).value > result_of(bar, task, metric).value
+        )
+        for name in DISTILLED
+    }
+    assert beats == {
+        "r1-distill-llama-70b": "ACMGL",
+        "r1-distill-llama-8b": "",
+        "r1-distill-qwen-1.5b": "",
+        "r1-distill-qwen-14b": "AM",
+        "r1-distill-qwen-32b": "ACMGL",
+        "r1-distill-qwen-7b": "CM",
+    }
+
+
+RERUN_AIME = {
+    "r1-distill-qwen-1.5b": 30.7,
+    "r1-distill-qwen-7b": 50.8,
+    "r1-distill-qwen-14b": 65.9,
+    "r1-distill-qwen-32b": 69.7,
+    "r1-distill-llama-8b": 43.9,
+    "r1-distill-llama-70b": 63.0,
+}
+"""open-r1's README: 64 responses a question in lighteval."""
+
+
+@pytest.mark.parametrize("name", DISTILLED)
+def test_independent_reruns_of_the_distilled_models_are_kept_and_are_no_conflict(name: str) -> None:
+    baseline = load_baseline(name)
+    for task, k, within in (("aime24", 64, 7.0), ("math500", 4, 1.7), ("gpqa_diamond", 8, 2.4)):
+        result = result_of(baseline, task)
+        (rerun,) = result.reruns
+        assert not result.conflicts_with, "another harness is no other number of the same model's makers"
+        assert (rerun.k, rerun.temperature, rerun.max_tokens) == (k, 0.6, 32_768)
+        assert 0 < abs(rerun.value - result.value) <= within + 1e-9
+        if task == "aime24":
+            assert rerun.value == RERUN_AIME[name]
+
+
+def test_a_slip_of_the_pen_is_told_and_not_counted() -> None:
+    baseline = load_baseline("r1-distill-llama-8b")
+    assert "41.7" in (baseline.notes or "")
+    result = result_of(baseline, "aime24")
+    assert 41.7 not in [result.value, *(rerun.value for rerun in result.reruns)]
+    assert not result.conflicts_with
+
+
+CONFLICTS = [
+    ("o1-mini", "aime24", "pass@1", [63.6, 70.0]),
+    ("o1-mini", "gsm8k", "pass@1", [95.1, 96.06]),
+    ("o1-mini", "codeforces", "rating", [1820, 1650]),
+    ("qwq-32b-preview", "aime24", "pass@1", [50.0, 44.0]),
+    ("deepseek-r1-zero", "aime24", "pass@1", [71.0, 77.9]),
+    ("deepseek-r1-zero", "gpqa_diamond", "pass@1", [73.3, 75.8]),
+    ("gpt-4o-0513", "livecodebench", "pass@1", [32.9, 34.2]),
+    ("claude-3.5-sonnet-1022", "livecodebench", "pass@1", [38.9, 33.8]),
+]
+
+
+@pytest.mark.parametrize(("name", "task", "metric", "values"), CONFLICTS)
+def test_numbers_that_conflict_are_kept_most_trusted_first(
+    name: str, task: str, metric: str, values: list[float]
+) -> None:
+    result = result_of(load_baseline(name), task, metric)
+    assert [result.value, *(conflict.value for conflict in result.conflicts_with)] == values
+
+
+@pytest.mark.parametrize("name", ["o1-mini", "o1-preview", "o1-0912", "o1-1217"])
+def test_nobody_states_how_the_o1_models_were_sampled(name: str) -> None:
+    results = [result for result in load_baseline(name).results if not result.metric.startswith("cons@")]
+    assert all((result.k, result.temperature, result.top_p, result.max_tokens) == (None,) * 4 for result in results)
 
 
 def result_of(baseline: Baseline, task: str, metric: str = "pass@1") -> PublishedResult:

@@ -1,14 +1,24 @@
-"""Evaluation results made from counts, without sampling."""
+"""Evaluation results made from counts, without sampling; and a real server with an engine on it."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distill.cards import ReasoningFormat
+from distill.engines.endpoint import EndpointEngine
 from distill.evaluate.result import EvalResult, Item, TaskResult
+from distill.recipes import Endpoint
+from distill.records import Problem, SamplingParams
+from distill.store.ledger import Ledger
 
 
 def make_result(
@@ -43,3 +53,72 @@ def make_result(
 @pytest.fixture(scope="session")
 def result_of():
     return make_result
+
+
+SERVER = Path(__file__).resolve().parents[1] / "engines" / "misbehaving_server.py"
+PARAMS = SamplingParams(0.6, 0.95, 64)
+
+
+class Server:
+    def __init__(self, **settings):
+        command = [sys.executable, str(SERVER), json.dumps({"seconds": 0.01, **settings})]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+
+    def ask(self, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", data=data, timeout=30) as reply:
+            return json.load(reply)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def start_server():
+    started = []
+
+    def start(**settings):
+        started.append(Server(**settings))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture
+def open_at(monkeypatch):
+    monkeypatch.setattr("distill.engines.endpoint_retry.FIRST_BACKOFF_SECONDS", 0.05)
+
+    def open_engine(server, **settings):
+        given = {"idle_seconds": 0.6, "first_token_seconds": 3.0, "give_up_seconds": 4.0, "max_attempts": 1, **settings}
+        return EndpointEngine.open(
+            [f"http://127.0.0.1:{server.port}/v1"], name="t", served=None, settings=Endpoint(**given), params=PARAMS,
+            reasoning=ReasoningFormat(open_marker="<think>", close_marker="</think>", opened_by_prompt=False),
+        )  # fmt: skip
+
+    return open_engine
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger.open(tmp_path / "ledger.db", create=True) as opened:
+        yield opened
+
+
+def make_problems(number, num_wrong=0, prompt="What is {at} + 4?"):
+    """Sums; the first `num_wrong` have a gold answer that the server does not give."""
+    return {
+        f"p{at:02d}": Problem(
+            id=f"p{at:02d}", prompt=prompt.format(at=at), answer=str(at + 4 + (at < num_wrong)), verifier="math",
+            family="sums", domain="math", source="test", licence="none",
+        )
+        for at in range(number)
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def problems_of():
+    return make_problems

@@ -10,11 +10,15 @@ from distill.errors import GateError
 from distill.gate.decide import judge
 from distill.gate.spec import Gate, load_gate
 
+FIXED = [f"gate.comparisons.{row}.method=bootstrap" for row in (0, 1)]
+"""The shipped gate is sequential; a finished evaluation of fixed samples is judged by the bootstrap."""
+
 BASE, TEACHER = [0, 0, 0, 1] * 25, [4, 4, 4, 3] * 25
 
 
 def gate(*comparisons, **changes):
-    return Gate(kind="gate", name="g", description="d", tasks=["tiny"], comparisons=list(comparisons), **changes)
+    rows = [{"method": "bootstrap", **row} for row in comparisons]
+    return Gate(kind="gate", name="g", description="d", tasks=["tiny"], comparisons=rows, **changes)
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def others(result_of):
     ],
 )
 def test_quickstart(result_of, others, student, outcome, exit_code):
-    verdict = judge(load_gate("quickstart"), result_of(student), others)
+    verdict = judge(load_gate("quickstart", overrides=FIXED), result_of(student), others)
     assert (verdict.outcome, verdict.exit_code) == (outcome, exit_code)
     teacher, base = verdict.comparisons
     assert teacher.needed == pytest.approx(0.85 * 3.75 / 4) and base.needed == pytest.approx(3 * 0.25 / 4)
@@ -47,8 +51,8 @@ def test_pairs_by_problem_not_by_place(result_of, others):
     student = result_of(TEACHER)
     task = student.tasks["tiny"]
     shuffled = replace(student, tasks={"tiny": replace(task, items=task.items[::-1])})
-    wanted = judge(load_gate("quickstart"), student, others)
-    assert judge(load_gate("quickstart"), shuffled, others).comparisons == wanted.comparisons
+    wanted = judge(load_gate("quickstart", overrides=FIXED), student, others)
+    assert judge(load_gate("quickstart", overrides=FIXED), shuffled, others).comparisons == wanted.comparisons
 
 
 def invalid(student, others, **validity):
@@ -108,9 +112,9 @@ def test_other_items_or_versions_are_invalid(result_of, others):
 
 def test_a_gate_that_cannot_be_applied_says_why(result_of, others):
     with pytest.raises(GateError, match="compares with the base, which was not evaluated; found teacher"):
-        judge(load_gate("quickstart"), result_of(TEACHER), {"teacher": others["teacher"]})
+        judge(load_gate("quickstart", overrides=FIXED), result_of(TEACHER), {"teacher": others["teacher"]})
     with pytest.raises(GateError, match="student was not evaluated on task 'tiny'; did you mean 'tinny'"):
-        judge(load_gate("quickstart"), result_of(TEACHER, task="tinny"), others)
+        judge(load_gate("quickstart", overrides=FIXED), result_of(TEACHER, task="tinny"), others)
     exact = gate({"against": "teacher", "ratio": 0.85, "method": "exact"})
     with pytest.raises(GateError, match="ratio 1"):
         judge(exact, result_of(TEACHER), others)
@@ -130,7 +134,7 @@ def test_a_published_number_under_its_conflicts(result_of):
     published = next(row for row in baseline.results if row.task == "aime24" and row.metric == "pass@1")
     highest = max(published.value, *(row.value for row in published.conflicts_with)) / 100
     assert highest > published.value / 100
-    demand = {"against": "baseline", "baseline": "o1-mini"}
+    demand = {"against": "baseline", "baseline": "o1-mini", "method": "bootstrap"}
     spec = Gate(kind="gate", name="g", description="d", tasks=["aime24"], comparisons=[demand])
     student = result_of([16] * 29 + [10], k=16, task="aime24")
     found = judge(spec, student, {}, today=date(2026, 1, 1)).comparisons[0]

@@ -12,13 +12,21 @@ from distill.gate.decide import judge
 from distill.gate.report import STEP_SUMMARY_BYTES, junit, summary, write_verdict
 from distill.gate.spec import load_gate
 
+FIXED = [f"gate.comparisons.{row}.method=bootstrap" for row in (0, 1)]
+"""The shipped gate is sequential; a finished evaluation of fixed samples is judged by the bootstrap."""
+
 
 @pytest.fixture(scope="module")
 def verdicts(result_of):
     others = {"base": result_of([0, 0, 0, 1] * 25), "teacher": result_of([4] * 100)}
     students = {"PASS": [4] * 100, "FAIL": [0] * 100, "INCONCLUSIVE": [4, 4, 4, 2] * 25}
-    found = {name: judge(load_gate("quickstart"), result_of(student), others) for name, student in students.items()}
-    found["INVALID"] = judge(load_gate("quickstart"), result_of([4] * 100, num_distinct_seeds=1), others)
+    found = {
+        name: judge(load_gate("quickstart", overrides=FIXED), result_of(student), others)
+        for name, student in students.items()
+    }
+    found["INVALID"] = judge(
+        load_gate("quickstart", overrides=FIXED), result_of([4] * 100, num_distinct_seeds=1), others
+    )
     return found
 
 

@@ -115,7 +115,10 @@ def build(directory: Path, *, per_family: int = 3, k: int = 2, families: int = 6
 
 
 def gate() -> Gate:
-    comparisons = [Comparison(against="teacher", ratio=0.85), Comparison(against="base", ratio=3.0)]
+    comparisons = [
+        Comparison(against="teacher", ratio=0.85, method="bootstrap"),
+        Comparison(against="base", ratio=3.0, method="bootstrap"),
+    ]
     return Gate(
         kind="gate",
         name="small",

@@ -1,0 +1,242 @@
+"""The gate stage: a gate's models opened or found, its rounds drawn and judged, and what came of it written.
+
+    GateStage(load_gate("o1-mini"), out, GateModels(model="runs/mine/student")).run()
+    GateStage(load_gate("quickstart"), out).run()                              # models that OUT/eval has measured
+    GateStage(load_gate("teacher-gap"), out, GateModels(model="mine", others={"teacher": "runs/r1/ledger.db"})).run()
+
+A model is written as a card's name, a checkpoint folder, an address (`http://host:8000/v1`, `URL#NAME`) or a ledger
+(`runs/x/ledger.db`, `LEDGER.db#MODEL`): the samples it holds are judged, nothing is drawn, and no torch is needed. A
+role that is not named is what OUT/eval has measured of it.
+Not covered: judging (`distill/gate/`), and gates over a finished evaluation (method bootstrap or exact, `commands.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill.cards import load_baseline
+from distill.config import apply_overrides, parse
+from distill.errors import ConfigError, GateError
+from distill.evaluate.result import EvalResult
+from distill.evaluate.tasks import TaskData, read_tasks
+from distill.gate.contestant import Contestant, evaluated, recorded
+from distill.gate.decide import baselines_of
+from distill.gate.report import write_verdict
+from distill.gate.sequential_gate import SequentialGate
+from distill.gate.spec import MODELS, Gate
+from distill.gate.verdict import GateVerdict
+from distill.models import longest_completion, open_engine
+from distill.recipes import Endpoint
+from distill.records import Problem, SamplingParams
+from distill.store.ledger import Ledger
+from distill.verify.pool import VerifierPool
+
+if TYPE_CHECKING:
+    from distill.engines.base import Engine
+
+Opener = Callable[[], "Engine"]
+LEDGER_SUFFIX = ".db"
+
+
+@dataclass(frozen=True)
+class GateModels:
+    """What stands for each role, as a user writes it; a role that is absent is what OUT/eval has measured."""
+
+    model: str | None = None
+    base_url: str | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
+    """base, teacher or checkpoint -> model."""
+    anchors: Mapping[str, str] = field(default_factory=dict)
+    """Baseline's name -> model."""
+    trained_on: Path | None = None
+    """The student's training data, to be searched for the tasks' items."""
+
+    @property
+    def student(self) -> str | None:
+        if self.base_url is None:
+            return self.model
+        return self.base_url if self.model is None else f"{self.base_url}#{self.model}"
+
+
+def models_of(
+    model: str | None, base_url: str | None, others: Sequence[str], anchors: Sequence[str], trained_on: Path | None
+) -> GateModels:
+    """From the command line's `ROLE=MODEL` and `BASELINE=MODEL`. Raises: ConfigError for what is written otherwise."""
+    roles = dict(_pair("--other", each) for each in others)
+    for role in roles:
+        if role not in MODELS:
+            raise ConfigError(f"--other {role}=...: expected one of {', '.join(MODELS)}.")
+    return GateModels(model, base_url, roles, dict(_pair("--anchor", each) for each in anchors), trained_on)
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise ConfigError(f"{option} {text}: expected NAME=MODEL, such as checkpoint=runs/last/student.")
+    return name, value
+
+
+@dataclass
+class GateStage:
+    """A sequential gate bound to a run directory."""
+
+    gate: Gate
+    out: Path
+    models: GateModels = field(default_factory=GateModels)
+    task_data: TaskData | None = None
+    endpoint: Endpoint | None = None
+    openers: Mapping[str, Opener] = field(default_factory=dict)
+    """By role: how a model is opened that OUT/eval has measured, once its samples there are used up."""
+    quiet: bool = False
+
+    def run(self) -> GateVerdict:
+        """Draw, judge, and write OUT/gate and OUT/eval. Raises: what models, ledgers and tasks raise."""
+        self._check_roles()
+        tasks = read_tasks(self.gate.tasks, (), self.task_data)
+        data = self.task_data or {}
+        problems = {task.name: task.problems(data.get(task.name)) for task in tasks}
+        baselines = baselines_of(self.gate) | {name: load_baseline(name) for name in self.models.anchors}
+        with ExitStack() as stack:
+            ledger = stack.enter_context(Ledger.open(self.out / "ledger.db", create=True))
+            pool = stack.enter_context(VerifierPool())
+            items = [problem for found in problems.values() for problem in found]
+            contestants = {who: self._contestant(who, ledger, items, stack) for who in ("student", *self.gate.needs)}
+            anchors = {
+                name: self._opened(f"anchor {name}", what, ledger, items, stack, self._like())
+                for name, what in self.models.anchors.items()
+            }
+            verdict, results = SequentialGate(
+                gate=self.gate,
+                tasks=tasks,
+                problems=problems,
+                contestants=contestants,
+                baselines=baselines,
+                verify=pool.verify_many,
+                saved=saved_evidence(self.out / "gate" / "verdict.json"),
+                task_data=self.task_data,
+                anchors=anchors,
+                save=partial(write_verdict, directory=self.out / "gate", is_final=False),
+                tell=self._tell,
+            ).judge()
+        self._save(results)
+        write_verdict(verdict, self.out / "gate")
+        return verdict
+
+    def _tell(self, line: str) -> None:
+        if not self.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    def _contestant(self, who: str, ledger: Ledger, items: Sequence[Problem], stack: ExitStack) -> Contestant:
+        what = self._named(who)
+        if what is not None:
+            return self._opened(who, what, ledger, items, stack, self._like())
+        return evaluated(who, EvalResult.load(self._measured(who)), ledger, self.openers.get(who))
+
+    def _measured(self, who: str) -> Path:
+        return self.out / "eval" / f"{who}.json"
+
+    def _named(self, who: str) -> str | None:
+        return self.models.student if who == "student" else self.models.others.get(who)
+
+    def _check_roles(self) -> None:
+        """Before a model is loaded. Raises: ConfigError for a role that is missing, or not asked for."""
+        for who in ("student", *self.gate.needs):
+            path = self._measured(who)
+            if self._named(who) is None and not path.exists():
+                option = "--model or --base-url" if who == "student" else f"--other {who}=MODEL"
+                raise ConfigError(
+                    f"gate {self.gate.name}: there is no {who}: {path} does not exist. Name it with {option}, or run "
+                    f"`distill eval RECIPE --out {self.out}` first."
+                )
+        for who in self.models.others:
+            if who not in self.gate.needs:
+                needs = ", ".join(self.gate.needs) or "no other model"
+                raise ConfigError(f"--other {who}=...: gate {self.gate.name} compares with {needs}.")
+
+    def _opened(
+        self, who: str, what: str, ledger: Ledger, items: Sequence[Problem], stack: ExitStack, like: EvalResult | None
+    ) -> Contestant:
+        location, _, name = what.partition("#")
+        if location.endswith(LEDGER_SUFFIX):
+            source = ledger if _is_same(Path(location), ledger.path) else stack.enter_context(Ledger.open(location))
+            return recorded(who, source, [problem.id for problem in items], name or None)
+        settings = self.gate.sampling
+        if location.startswith(("http://", "https://")):
+            engine = open_engine(name or None, base_url=location, endpoint=self.endpoint)
+        else:
+            engine = open_engine(what, batch_size=settings.batch_size)
+        params, seed = self._params(longest_completion(engine), like), settings.seed if like is None else like.run_seed
+        return Contestant(who, engine.model, engine.fingerprint, params, seed, ledger, open_engine=lambda: engine)
+
+    def _params(self, longest: int, like: EvalResult | None) -> SamplingParams:
+        if like is not None:
+            return SamplingParams(**like.params)
+        settings = self.gate.sampling
+        return SamplingParams(settings.temperature, settings.top_p, settings.max_new_tokens or longest)
+
+    def _like(self) -> EvalResult | None:
+        """An evaluation of this directory that the gate compares with: models are sampled alike."""
+        for who in self.gate.needs:
+            if who not in self.models.others and self._measured(who).exists():
+                return EvalResult.load(self._measured(who))
+        return None
+
+    def _save(self, results: Mapping[str, EvalResult]) -> None:
+        """OUT/eval as the rounds left it; a larger evaluation of the same model there is kept."""
+        for who, result in results.items():
+            path = self._measured(who)
+            if not (path.exists() and _is_larger(EvalResult.load(path), result)):
+                result.save(path)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.exists() and one.resolve() == other.resolve()
+
+
+def _is_larger(before: EvalResult, now: EvalResult) -> bool:
+    return before.model_fingerprint == now.model_fingerprint and all(
+        name in before.tasks and before.tasks[name].samples_per_item > task.samples_per_item
+        for name, task in now.tasks.items()
+    )
+
+
+def saved_evidence(path: Path) -> dict[str, Any]:
+    """The evidence of an earlier verdict; empty where there is none.
+
+    Raises: GateError if the file cannot be read: evidence is not thrown away unasked.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return dict(found.get("evidence") or {})
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise GateError(
+            f"{path}: the evidence of earlier runs cannot be read ({error}); restore the file, or remove it to begin "
+            "anew (the samples are in the ledger)."
+        ) from None
+
+
+def task_data_of(overrides: Sequence[str]) -> dict[str, Path]:
+    """Local files in the place of tasks' datasets: `--set data.gsm8k=FILE`. Raises: ConfigError if one is missing."""
+    given = apply_overrides({"data": {}}, [each for each in overrides if each.startswith("data.")])["data"]
+    found = {name: Path(str(value)).expanduser() for name, value in given.items()}
+    for name, path in found.items():
+        if not path.is_file():
+            raise ConfigError(
+                f"--set data.{name}={path}: there is no such file; name a JSONL file of the task's items."
+            )
+    return found
+
+
+def endpoint_of(overrides: Sequence[str]) -> Endpoint:
+    """`--set endpoint.X=Y`. Raises: ConfigError."""
+    given = apply_overrides({"endpoint": {}}, [each for each in overrides if each.startswith("endpoint.")])
+    return parse(Endpoint, given["endpoint"], where="--set endpoint")

@@ -1,0 +1,94 @@
+"""Opens a model by what a user writes: a card's name, a checkpoint folder, or an address that serves it.
+
+    engine = open_engine("runs/mine/student")
+    engine = open_engine("r1-distill-qwen-7b", base_url="http://localhost:8000/v1")
+
+A model need not reason: a base model is measured as it is.
+Not covered: a recipe's own models (`distill/run.py`), and samples in a ledger (`distill/gate/contestant.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill import catalog
+from distill.cards import ReasoningFormat, load_student, load_teacher
+from distill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from distill.engines.endpoint import EndpointEngine
+    from distill.engines.local import LocalEngine
+    from distill.recipes import Endpoint
+    from distill.records import SamplingParams
+
+R1_MAX_NEW_TOKENS = 32768
+"""arXiv 2501.12948, section 3."""
+_THINKING = ReasoningFormat(open_marker="<think>", close_marker="</think>", opened_by_prompt=False)
+
+
+def open_engine(
+    model: str | None,
+    *,
+    base_url: str | None = None,
+    endpoint: Endpoint | None = None,
+    params: SamplingParams | None = None,
+    batch_size: int = 128,
+) -> LocalEngine | EndpointEngine:
+    """The engine of a model; at a URL, None is the only model that the server has.
+
+    Raises: CatalogError, ConfigError, TeacherError, InfrastructureError.
+    """
+    if base_url is not None:
+        return _served(model, base_url, endpoint, params)
+    if model is None:
+        raise ConfigError("a model is needed: a card's name or a checkpoint folder, or --base-url.")
+    return _local(model, batch_size)
+
+
+def longest_completion(engine: LocalEngine | EndpointEngine) -> int:
+    """R1's 32,768 tokens, or half of the model's context where that is less."""
+    return min(R1_MAX_NEW_TOKENS, engine.context_tokens // 2)
+
+
+def _served(
+    model: str | None, base_url: str, settings: Endpoint | None, params: SamplingParams | None
+) -> EndpointEngine:
+    from distill.engines.endpoint import EndpointEngine
+    from distill.recipes import Endpoint
+
+    name, card_model, served, reasoning = None, "", model, _THINKING
+    if model in catalog.names("teachers"):
+        teacher = load_teacher(model)
+        name, card_model, served, reasoning = teacher.name, teacher.model, None, teacher.reasoning
+    elif model in catalog.names("students"):
+        student = load_student(model)
+        name, card_model, served = student.name, student.model, None
+    engine = EndpointEngine.open(
+        [base_url],
+        name=name,
+        served=served,
+        card_model=card_model,
+        reasoning=reasoning,
+        settings=settings or Endpoint(),
+        params=params,
+        require_reasoning=False,
+    )
+    for report in engine.probes:
+        print(report, file=sys.stderr, flush=True)
+    return engine
+
+
+def _local(model: str, batch_size: int) -> LocalEngine:
+    from distill.engines.local import LocalEngine
+
+    if Path(model).is_dir():
+        return LocalEngine.open(model, name=Path(model).name, reasoning=_THINKING, batch_size=batch_size)
+    if model in catalog.names("teachers"):
+        card = load_teacher(model)
+        location, name, reasoning, revision = card.model_location, card.name, card.reasoning, card.revision
+    else:
+        student = load_student(model)
+        location, name, reasoning, revision = student.model_location, student.name, _THINKING, student.revision
+    return LocalEngine.open(location, name=name, reasoning=reasoning, revision=revision, batch_size=batch_size)
