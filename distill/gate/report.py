@@ -74,7 +74,7 @@ def summary(verdict: GateVerdict) -> str:
     else:
         lines += [*_table(COLUMNS, map(cells, verdict.comparisons)), "", "Validity: no check failed.", ""]
     lines += [_plain(_measured(verdict)), ""]
-    lines += [*_bullets([*(row.note for row in verdict.comparisons if row.note), *verdict.notes]), ""]
+    lines += [*_bullets([*_more(verdict), *(row.note for row in verdict.comparisons if row.note), *verdict.notes]), ""]
     lines += [*_anchors(verdict), "", *_used(verdict)]
     return re.sub("\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
@@ -89,6 +89,15 @@ def _measured(verdict: GateVerdict) -> str:
     is_spent = any(row.final_test == "spent" for row in verdict.comparisons)
     spent = " The final test at the cap is spent; more rounds add betting evidence alone." if is_spent else ""
     return f"{text}. Each bound and p is one-sided, at its alpha.{stopped}{spent}"
+
+
+def _more(verdict: GateVerdict) -> list[str]:
+    """What a further run would have to add."""
+    return [
+        f"{row.label}: about {row.rounds_to_decision} more rounds would decide, if the score so far is the true one."
+        for row in verdict.comparisons
+        if row.rounds_to_decision and verdict.outcome != "INVALID"
+    ]
 
 
 def _anchors(verdict: GateVerdict) -> list[str]:

@@ -42,6 +42,7 @@ def sequential(verdicts):
         log_e_pass=log(27.1),
         log_e_fail=-2000.0,
         final_test="spent",
+        rounds_to_decision=31,
         note="aime24: Table 5",
     )
     anchor = {"baseline": "o1-mini", "model": "public", "task": "aime24", "rounds": 12}
@@ -130,6 +131,7 @@ def test_summary_of_rounds(sequential):
     text = summary(sequential)
     assert "| 12 of 64 |" in text
     assert "- aime24: Table 5" in text and "- prompt is new" in text
+    assert "about 31 more rounds would decide" in text
     assert "final test at the cap is spent" in text and "Stopped by: verdict." in text
     assert "| student | mine | 12 | 90210 | 1234 |" in text
     assert "| o1-mini | public | aime24 | 12 | 0.600 | 0.636 | -0.036 |" in text

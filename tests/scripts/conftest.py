@@ -101,7 +101,7 @@ class Check:
         )
 
     def wait(self, process: subprocess.Popen[str]) -> Ended:
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=300)
         lines = (self.folder / "GITHUB_OUTPUT").read_text().splitlines()
         outputs = dict(line.split("=", 1) for line in lines)
         summary = (self.folder / "GITHUB_STEP_SUMMARY").read_text()

@@ -155,7 +155,7 @@ def num_samples(path: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_cancelled_job_keeps_its_samples_and_the_next_goes_on(check, serve):
+def test_a_cancelled_job_keeps_its_samples_the_next_goes_on_and_a_third_replays_them(check, serve):
     """Runners signal the script alone; distill saves what it has."""
     (check.folder / "half.yaml").write_text(GATE)
     ledger = check.out / "ledger.db"
@@ -176,3 +176,9 @@ def test_a_cancelled_job_keeps_its_samples_and_the_next_goes_on(check, serve):
     assert again.code == 3, again.stderr
     assert again.outputs["outcome"] == "FAIL"
     assert num_samples(ledger) > kept
+    replayed = check.run(GATE="half.yaml", GATE_REPLAY="distill-gate/ledger.db", GATE_OUT="replayed")
+    assert replayed.code == 3, replayed.stderr
+    first, second = (json.loads((check.folder / each.outputs["verdict"]).read_text()) for each in (again, replayed))
+    assert first["models"]["student"]["completion_tokens_drawn"] > 0
+    assert second["models"]["student"]["completion_tokens_drawn"] == 0
+    assert second["comparisons"] == first["comparisons"]
