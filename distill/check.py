@@ -137,7 +137,7 @@ def _check_gate(path: Path) -> None:
         catalog.find("tasks", task)
     for comparison in gate.comparisons:
         if comparison.baseline is not None:
-            _check_published(path, comparison.baseline, gate.tasks, gate.metric)
+            _check_published(path, comparison.baseline, gate.tasks, comparison.metric)
 
 
 def _check_published(path: Path, name: str, tasks: Iterable[str], metric: str) -> None:

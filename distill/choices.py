@@ -1,7 +1,8 @@
 """The options of a multiple-choice problem, and the letter of the right one, read from the forms datasets keep them in.
 
 Options: a list of texts (MMLU), {"text": [...], "label": [...]} (ARC), {"A": "...", "B": "..."}, or any of them as
-JSON text. Right: a letter, a label, the index from 0 of a list without labels, or an option's text.
+JSON text; or the right option and the wrong ones apart (GPQA). Right: a letter, a label, the index from 0 of a list
+without labels, or an option's text.
 Not covered: several right options.
 """
 
@@ -9,10 +10,11 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill.errors import ProblemError
+from distill.records import stable_hash
 
 
 def read_choices(value: Any, *, where: str) -> tuple[list[str], list[str]]:
@@ -56,9 +58,22 @@ def gold_letter(gold: Any, choices: tuple[list[str], list[str]] | None, *, where
     )
 
 
-def with_choices(asked: str, texts: list[str]) -> str:
+def shuffled_choices(right: Any, wrong: Sequence[Any], *, key: str, where: str) -> tuple[list[str], str]:
+    """(the options in an order that depends on `key` and their texts only, the letter of the right one).
+
+    A random generator would give another order to every run, and with it another prompt: lm-eval's gpqa tasks shuffle
+    with Python's global one. Raises: ProblemError if an option is empty.
+    """
+    texts = [str(text).strip() if text is not None else "" for text in (right, *wrong)]
+    if not all(texts) or not 2 <= len(texts) <= len(string.ascii_uppercase):
+        raise _wrong(where, texts)
+    order = sorted(range(len(texts)), key=lambda place: (stable_hash("options", key, texts[place]), place))
+    return [texts[place] for place in order], string.ascii_uppercase[order.index(0)]
+
+
+def with_choices(asked: str, texts: list[str], *, always: bool = False) -> str:
     """The question with its options under it, a letter each, unless it shows them all already."""
-    if all(text in asked for text in texts):
+    if not always and all(text in asked for text in texts):
         return asked
     lines = [f"{letter}. {text}" for letter, text in zip(string.ascii_uppercase, texts, strict=False)]
     return "\n".join([asked.rstrip(), "", *lines])

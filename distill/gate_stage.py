@@ -183,16 +183,16 @@ class GateStage:
 
     def _like(self) -> EvalResult | None:
         """An evaluation of this directory that the gate compares with: models are sampled alike."""
-        for who in self.gate.needs:
-            if who not in self.models.others and self._measured(who).exists():
+        for who in ("teacher", "checkpoint", "base"):  # the base may have had a lower token limit
+            if who in self.gate.needs and who not in self.models.others and self._measured(who).exists():
                 return EvalResult.load(self._measured(who))
         return None
 
     def _save(self, results: Mapping[str, EvalResult]) -> None:
-        """OUT/eval as the rounds left it; a larger evaluation of the same model there is kept."""
+        """OUT/eval as the rounds left it; an evaluation of the same model there that is as large is kept."""
         for who, result in results.items():
             path = self._measured(who)
-            if not (path.exists() and _is_larger(EvalResult.load(path), result)):
+            if not (path.exists() and _is_as_large(EvalResult.load(path), result)):
                 result.save(path)
 
 
@@ -200,9 +200,9 @@ def _is_same(one: Path, other: Path) -> bool:
     return one.exists() and one.resolve() == other.resolve()
 
 
-def _is_larger(before: EvalResult, now: EvalResult) -> bool:
+def _is_as_large(before: EvalResult, now: EvalResult) -> bool:
     return before.model_fingerprint == now.model_fingerprint and all(
-        name in before.tasks and before.tasks[name].samples_per_item > task.samples_per_item
+        name in before.tasks and before.tasks[name].samples_per_item >= task.samples_per_item
         for name, task in now.tasks.items()
     )
 

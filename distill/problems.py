@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distill.choices import gold_letter, read_choices, with_choices
+from distill.choices import gold_letter, read_choices, shuffled_choices, with_choices
 from distill.errors import InfrastructureError, ProblemError, did_you_mean
 from distill.recipes import Recipe
 from distill.records import Problem, stable_hash
@@ -28,7 +28,7 @@ from distill.testcases import read_tests
 GYM_LICENCE = "Apache-2.0"  # reasoning-gym's own; its generated questions carry no other
 VERIFIERS_OF_ROWS = ("math", "exact", "code", "choice", "majority")
 
-COLUMNS = ("prompt", "answer", "tests", "entry_point", "choices", "id")
+COLUMNS = ("prompt", "answer", "tests", "entry_point", "setup", "choices", "id")
 COLUMNS_OF_VERIFIER: dict[str, tuple[str, ...]] = {"code": ("tests",), "majority": ()}
 """What a row must have besides its prompt; others need an answer."""
 
@@ -156,7 +156,7 @@ def _load_jsonl(spec: dict[str, Any], base_dir: Path) -> list[Problem]:
         spec,
         where,
         required=("path", "prompt", "domain", "licence", "verifier"),
-        optional=("answer", "tests", "entry_point", "choices", "id", "family", "limit", "instruction", "answer_after"),
+        optional=(*COLUMNS[1:], "family", "limit", "instruction", "answer_after"),
     )
     path = base_dir / spec["path"]
     columns = {name: spec[name] for name in COLUMNS if spec.get(name)}
@@ -234,7 +234,7 @@ def _absolute(data_files: Any, base_dir: Path) -> Any:
 
 
 def _from_rows(
-    rows: Iterable[Row], spec: dict[str, Any], columns: dict[str, str], *, where: str, name: str
+    rows: Iterable[Row], spec: dict[str, Any], columns: dict[str, Any], *, where: str, name: str
 ) -> list[Problem]:
     if spec["verifier"] not in VERIFIERS_OF_ROWS:
         raise _unknown(f"{where}: verifier", spec["verifier"], VERIFIERS_OF_ROWS)
@@ -255,8 +255,8 @@ def _from_rows(
     return problems
 
 
-def _from_row(row: Row, spec: dict[str, Any], columns: dict[str, str], *, where: str, name: str) -> Problem:
-    for column in columns.values():
+def _from_row(row: Row, spec: dict[str, Any], columns: dict[str, Any], *, where: str, name: str) -> Problem:
+    for column in names_in(columns.values()):
         if column not in row:
             raise _unknown(f"{where}: column", column, row)
     asked = row[columns["prompt"]]
@@ -279,6 +279,11 @@ def _from_row(row: Row, spec: dict[str, Any], columns: dict[str, str], *, where:
     )
 
 
+def names_in(columns: Iterable[Any]) -> list[str]:
+    """The names of columns; `choices` may be a list of them, the wrong options each in a column of its own."""
+    return [name for column in columns for name in (column if isinstance(column, list) else [column])]
+
+
 def _gold(gold: Any, spec: Row, column: str, where: str) -> Any:
     if isinstance(gold, bool) or not isinstance(gold, (str, int, float)) or not str(gold).strip():
         raise ProblemError(f"{where}: column '{column}': expected text or a number, found {gold!r}.")
@@ -291,12 +296,18 @@ def _gold(gold: Any, spec: Row, column: str, where: str) -> Any:
 
 
 def _means(
-    asked: str, gold: Any, row: Row, spec: Row, columns: Mapping[str, str], where: str
+    asked: str, gold: Any, row: Row, spec: Row, columns: Mapping[str, Any], where: str
 ) -> tuple[str, Any, dict[str, Any]]:
     """(question, gold, meta) of verifiers that need more than an answer: a program's tests, a question's options."""
     if spec["verifier"] == "code":
         function = row[columns["entry_point"]] if "entry_point" in columns else None
-        return asked, gold, {"tests": read_tests(to_json_clean(row[columns["tests"]]), function=function, where=where)}
+        setup = row[columns["setup"]] if "setup" in columns else None
+        tests = read_tests(to_json_clean(row[columns["tests"]]), function=function, setup=setup, where=where)
+        return asked, gold, {"tests": tests}
+    if spec["verifier"] == "choice" and isinstance(columns.get("choices"), list):
+        key = str(row[columns["id"]]) if "id" in columns else asked
+        options, letter = shuffled_choices(gold, [row[name] for name in columns["choices"]], key=key, where=where)
+        return with_choices(asked, options, always=True), letter, {"choices": options}
     if spec["verifier"] == "choice":
         choices = read_choices(row[columns["choices"]], where=where) if "choices" in columns else None
         letter = gold_letter(gold, choices, where=where)

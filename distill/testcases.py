@@ -21,8 +21,19 @@ from distill.errors import ProblemError
 Tests = dict[str, Any]
 
 
-def read_tests(value: Any, *, function: str | None = None, where: str) -> Tests:
-    """The tests in one column's value. Raises: ProblemError if there are none or their form is not known."""
+def read_tests(value: Any, *, function: str | None = None, setup: str | None = None, where: str) -> Tests:
+    """The tests in one column's value; `setup` is code that the question shows and a solution may rely on.
+
+    Raises: ProblemError if there are none, their form is not known, or the setup is not Python.
+    """
+    tests = _read(value, function, where)
+    if setup is None:
+        return tests
+    _check_python(setup, "setup", where)
+    return {**tests, "setup": setup}
+
+
+def _read(value: Any, function: str | None, where: str) -> Tests:
     value = _parsed(value)
     if isinstance(value, str) and value.strip():
         return _asserts([value], function, where)
@@ -51,10 +62,7 @@ def _parsed(value: Any) -> Any:
 
 def _asserts(code: list[str], function: str | None, where: str) -> Tests:
     for text in code:
-        try:
-            ast.parse(text)
-        except (SyntaxError, ValueError) as error:
-            raise ProblemError(f"{where}: tests: not Python ({error}); mend the tests or the column's name.") from error
+        _check_python(text, "tests", where)
     defines_check = any("def check(" in text for text in code)
     if defines_check and function is None:
         raise ProblemError(
@@ -62,6 +70,13 @@ def _asserts(code: list[str], function: str | None, where: str) -> Tests:
         )
     calls = [f"check({function})"] if defines_check else []
     return {"kind": "asserts", "code": [*code, *calls], "function": function}
+
+
+def _check_python(code: str, what: str, where: str) -> None:
+    try:
+        ast.parse(code)
+    except (SyntaxError, ValueError, TypeError) as error:
+        raise ProblemError(f"{where}: {what}: not Python ({error}); mend the {what} or the column's name.") from error
 
 
 def _in_columns(value: Mapping[str, Any], function: str | None, where: str) -> Tests:

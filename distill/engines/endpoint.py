@@ -101,6 +101,11 @@ class EndpointEngine:
         """The shortest context of the replicas; 32,768 where none says."""
         return min((p.context_tokens for p in self.probes if p.context_tokens), default=32768)
 
+    @property
+    def continues_answers(self) -> bool:
+        """Whether the server goes on from a closed thought, too."""
+        return self._continuation.in_answer is not None
+
     def render(self, user_message: str) -> str:
         """The message itself: the server renders it."""
         return user_message

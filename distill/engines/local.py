@@ -84,6 +84,16 @@ class LocalEngine:
     def close(self) -> None:
         self.__dict__.pop("_network", None)  # closing twice is allowed
 
+    def first_tokens(self, text: str, num_tokens: int) -> str:
+        """The beginning of a text that its first `num_tokens` tokens make; all of it where it has no more.
+
+        Tokens as the tokenizer reads the text back, which may be others than were drawn. A character that ends in a
+        later token is not in it.
+        """
+        read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        starts = [start for start, _ in read["offset_mapping"]]
+        return text if len(starts) <= num_tokens else text[: starts[num_tokens]]
+
     def _eos_ids(self) -> frozenset[int]:
         """The generation configuration's, and the tokenizer's own: training ends every document with that one."""
         configured = self._network.generation_config.eos_token_id

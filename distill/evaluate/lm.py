@@ -6,8 +6,10 @@
 
 lm-eval hands over the k clones of a request adjacent and without a number; they become indexes 0..k-1 here, so each has
 a seed and a ledger key of its own and a second evaluation draws nothing. Completions go back as `Completion`, a text
-that carries its sample (tokens, finish reason) and verdict through lm-eval's filters to the metrics.
-Not covered: tasks that ask for log-likelihoods, few-shot turns, system messages, and stop strings (they cut thoughts).
+that carries its sample (tokens, finish reason) and verdict through lm-eval's filters to the metrics. The stop strings
+of lm-eval's own tasks act on the finished answer (`stop_strings.py`); a task of problems must have none.
+Not covered: tasks that ask for log-likelihoods; prompts of several turns (few-shot examples stand in the user message
+with `fewshot_as_multiturn=False`), system messages, started answers.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from distill.engines.base import Drawing, Engine, sample_through_ledger
 from distill.errors import ConfigError
 from distill.evaluate.documents import problem_of
 from distill.evaluate.observation import Observation
+from distill.evaluate.stop_strings import finished_text
 from distill.records import Problem, Sample, SampleRequest, SamplingParams, Verdict
 from distill.store.ledger import Ledger
 
@@ -38,6 +41,8 @@ class Completion(str):
     sample: Sample | None = None
     verdict: Verdict | None = None
     seen: Observation | None = None
+    is_cut: bool = False
+    """Whether a stop string of the task took something off the answer."""
 
     @staticmethod
     def of(sample: Sample | None, verdict: Verdict | None = None) -> Completion:
@@ -49,6 +54,14 @@ class Completion(str):
     def scored(seen: Observation | None) -> Completion:
         completion = Completion(seen.text_hash if seen is not None else "")
         completion.seen = seen
+        return completion
+
+    @staticmethod
+    def finished(sample: Sample | None, until: str | Sequence[str]) -> Completion:
+        """What a task that is not made of problems reads: the answer alone, cut at the task's stop strings."""
+        completion = Completion(finished_text(sample, until) if sample is not None else "")
+        completion.sample = sample
+        completion.is_cut = sample is not None and str(completion) != finished_text(sample, ())
         return completion
 
 
@@ -99,8 +112,8 @@ class EngineLM(LM):
         roles = [turn["role"] for turn in chat_history]
         if roles != ["user"] or not add_generation_prompt:
             raise ConfigError(
-                f"task: found turns {', '.join(roles)}; engines render one user message. "
-                "Put instructions in the prompt; use no description, few-shot examples or gen_prefix."
+                f"task: found turns {', '.join(roles)}; engines render one user message. Put instructions in the "
+                "prompt, few-shot examples too (fewshot_as_multiturn false); use no description and no gen_prefix."
             )
         return self.engine.render(chat_history[0]["content"])
 
@@ -117,6 +130,8 @@ class EngineLM(LM):
         verdicts = self._verdicts(requests, keys, samples)
         return [
             Completion.of(samples.get(key), verdicts.get((_task(instance), key)))
+            if problem_of(instance.doc) is not None
+            else Completion.finished(samples.get(key), instance.args[1].get("until") or ())
             for instance, key in zip(requests, keys, strict=True)
         ]
 
@@ -125,13 +140,13 @@ class EngineLM(LM):
         numbered = []
         for instance in requests:
             prompt, settings = instance.args
-            if settings.get("until"):
-                raise ConfigError(
-                    f"task {_task(instance)}: until: found {settings['until']}; expected [] because stop strings cut "
-                    "reasoning short. Write `generation_kwargs: {until: []}`."
-                )
             place = (_task(instance), instance.doc_id)
             problem = problem_of(instance.doc)
+            if settings.get("until") and problem is not None:
+                raise ConfigError(
+                    f"task {_task(instance)}: until: found {settings['until']}; expected [] because a verifier reads "
+                    "the whole completion. Write `generation_kwargs: {until: []}`."
+                )
             name = problem.id if problem is not None else f"{place[0]}/{place[1]}"
             numbered.append(SampleRequest(name, prompt, seen[place], self._params, self._run_seed))
             seen[place] += 1

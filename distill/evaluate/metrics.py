@@ -1,7 +1,7 @@
 """Accuracy figures of repeated samples: pass@1, pass@k, cons@k, and intervals for the two questions one can ask.
 
     pass_at_k(num_samples=8, num_correct=3, k=4)
-    cons_at_k(["12", None, "12", "7"], [True, False, True, False])
+    cons_at_k([0, None, 0, 1], [True, False, True, False])     # by answer class, see votes.py
 
 Two estimands, two intervals, and they are not interchangeable:
   benchmark   expected accuracy on exactly these items; the noise is decoding (`decoding_draws`)
@@ -39,19 +39,33 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
 
 
 def cons_at_k(answers: Sequence[Hashable | None], is_correct: Sequence[bool]) -> float:
-    """Accuracy of the most frequent extracted answer; ties count by their correct share, None never gets a vote.
+    """Accuracy of the most frequent answer of these samples; ties are averaged, None never gets a vote.
 
-    Votes are over (answer, is correct), so two spellings of a right answer are two candidates. No answer at all is 0.
+    Answers are classes (`votes.classes_of`), or texts where there are none. A winner counts by the share of its samples
+    that verified, which is 0 or 1 unless the verifier is at odds with itself. No answer at all is 0.
     """
-    votes: dict[tuple[Hashable, bool], int] = {}
+    votes: dict[Hashable, list[bool]] = {}
     for answer, correct in zip(answers, is_correct, strict=True):
         if answer is not None:
-            votes[answer, correct] = votes.get((answer, correct), 0) + 1
+            votes.setdefault(answer, []).append(correct)
     if not votes:
         return 0.0
-    most = max(votes.values())
-    winners = [correct for (_, correct), count in votes.items() if count == most]
+    most = max(map(len, votes.values()))
+    winners = [sum(each) / most for each in votes.values() if len(each) == most]
     return sum(winners) / len(winners)
+
+
+def pass_noise(num_samples: int, num_correct: int, k: int) -> float:
+    """Variance of one item's pass@k that decoding alone causes, not underestimated. Raises: ValueError if N < 2k.
+
+    As `votes.consensus_noise`; the mean squared difference of two disjoint blocks is known here: a block of k is all
+    wrong with q_k = C(N-c, k) / C(N, k), two are with q_2k, so its variance is q_k - q_2k.
+    """
+    if num_samples < 2 * k:
+        raise ValueError(f"pass_noise: {k=} needs {2 * k} samples, found {num_samples}")
+    wrong = num_samples - num_correct
+    of_a_block = comb(wrong, k) / comb(num_samples, k) - comb(wrong, 2 * k) / comb(num_samples, 2 * k)
+    return of_a_block / (num_samples // k)
 
 
 def decoding_standard_error(num_correct: Sequence[int], k: int) -> float | None:
@@ -136,3 +150,37 @@ def benchmark_interval(num_correct: Sequence[int], k: int, confidence: float = 0
     tail = (1 - confidence) / 2
     low = float(np.quantile(decoding_draws(num_correct, k, endpoint=0.0), tail))
     return (max(0.0, low), min(1.0, float(np.quantile(decoding_draws(num_correct, k, endpoint=1.0), 1 - tail))))
+
+
+def population_intervals(values: Sequence[Sequence[float]], confidence: float = 0.95) -> list[tuple[float, float]]:
+    """`population_interval` of several figures of the same items, from the same draws; values[figure][item]."""
+    matrix = np.asarray(values, dtype=np.float64)
+    generator = np.random.default_rng(RESAMPLING_SEED)
+    lows, highs = np.empty((RESAMPLES, len(matrix))), np.empty((RESAMPLES, len(matrix)))
+    for start, stop in _chunks(RESAMPLES, matrix.shape[1] + 1):
+        weights = generator.standard_exponential((stop - start, matrix.shape[1] + 1))
+        weights /= weights.sum(axis=1, keepdims=True)
+        lows[start:stop] = weights[:, :-1] @ matrix.T
+        highs[start:stop] = lows[start:stop] + weights[:, -1:]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(lows, tail, axis=0), np.quantile(highs, 1 - tail, axis=0)
+    return [(float(least), min(1.0, float(most))) for least, most in zip(low, high, strict=True)]
+
+
+def benchmark_interval_of_blocks(
+    values: Sequence[float], variances: Sequence[float], blocks: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Two-sided interval of a figure's expectation on exactly these items, from each item's variance by decoding.
+
+    Normal in the mean over items, with a pseudo-block at 0 (1 for the upper end), as in `decoding_draws`; `blocks` is
+    how many disjoint blocks of k samples an item has. Exact only in the limit of many items or blocks.
+    """
+    mean, n = float(np.mean(values)), len(values)
+    spread = float(np.sqrt(np.sum(variances))) / n
+    generator = np.random.default_rng(RESAMPLING_SEED)
+    draws = mean + spread * generator.standard_normal(RESAMPLES)
+    pseudo_weight = generator.beta(1, n * blocks, size=RESAMPLES)
+    tail = (1 - confidence) / 2
+    low = float(np.quantile(draws * (1 - pseudo_weight), tail))
+    high = float(np.quantile(draws + pseudo_weight * (1 - draws), 1 - tail))
+    return (max(0.0, low), min(1.0, high))

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distill.evaluate.result import Item
+from distill.evaluate.votes import classes_of
 from distill.records import Outcome, Problem, Sample, Verdict, stable_hash
+from distill.verify.classes import Compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ def observe(problem: Problem, sample: Sample, verdict: Verdict) -> Observation:
     )
 
 
-def item_of(problem: Problem, seen: Sequence[Observation]) -> Item:
-    """An item of a result from the observations of its samples, in index order."""
+def item_of(problem: Problem, seen: Sequence[Observation], compare: Compare | None = None) -> Item:
+    """An item of a result from the observations of its samples, in index order; `compare` as in `classes_of`."""
     return Item(
         problem_id=problem.id,
         family=problem.family,
@@ -57,4 +59,5 @@ def item_of(problem: Problem, seen: Sequence[Observation]) -> Item:
         sample_keys=tuple(each.key for each in seen),
         num_distinct_texts=len({each.text_hash for each in seen}),
         num_distinct_seeds=len({each.seed for each in seen}),
+        answer_classes=classes_of(problem, [each.extracted for each in seen], compare=compare),
     )

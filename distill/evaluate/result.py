@@ -22,6 +22,7 @@ from distill.evaluate import metrics
 from distill.records import Outcome
 
 FORMAT_VERSION = 1
+VOTING: tuple[Outcome, ...] = ("correct", "wrong", "undecided")
 Scores = dict[str, Any]
 
 
@@ -37,10 +38,19 @@ class Item:
     sample_keys: tuple[str, ...]
     num_distinct_texts: int
     num_distinct_seeds: int
+    answer_classes: tuple[int | None, ...] = ()
+    """Which answers mean the same (`votes.classes_of`); empty in older files, where their texts stand for it."""
 
     @property
     def num_correct(self) -> int:
         return self.outcomes.count("correct")
+
+    @property
+    def votes(self) -> tuple[int | str | None, ...]:
+        """What each sample votes for; None where it was cut off, failed, or gave no answer."""
+        labels: Sequence[int | str | None] = self.answer_classes or self.answers
+        pairs = zip(labels, self.outcomes, strict=True)
+        return tuple(label if outcome in VOTING else None for label, outcome in pairs)
 
 
 def score(items: Sequence[Item], samples_per_item: int) -> Scores:
@@ -49,7 +59,7 @@ def score(items: Sequence[Item], samples_per_item: int) -> Scores:
     correct = [item.num_correct for item in items]
     outcomes = [outcome for item in items for outcome in item.outcomes]
     tokens = [count for item in items for count in item.completion_tokens]
-    cons = [metrics.cons_at_k(item.answers, [outcome == "correct" for outcome in item.outcomes]) for item in items]
+    cons = [metrics.cons_at_k(item.votes, [outcome == "correct" for outcome in item.outcomes]) for item in items]
     low, high = metrics.population_interval(correct, k)
     return {
         "n_items": len(items),

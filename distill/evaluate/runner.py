@@ -25,6 +25,7 @@ from distill.evaluate.result import EvalResult, Item, TaskResult
 from distill.evaluate.tasks import Task, TaskData, read_tasks
 from distill.records import Sample, SamplingParams
 from distill.store.ledger import Ledger
+from distill.verify.classes import Compare, compare_in
 from distill.verify.pool import VerifierPool
 
 
@@ -55,7 +56,7 @@ def evaluate(
 
     with _quiet_lm_eval(), VerifierPool(verify_workers, verify_timeout_seconds) as pool:
         lm = EngineLM(engine, ledger, params, run_seed=run_seed, verify=pool.verify_many, on_sample=on_sample)
-        scored = _score(lm, files, samples_per_item, task_data, limit)
+        scored = _score(lm, files, samples_per_item, task_data, limit, pool)
     return EvalResult(
         model=engine.model,
         model_fingerprint=engine.fingerprint,
@@ -81,12 +82,17 @@ def score_recorded(
     from distill.evaluate.lm import RecordedLM
 
     samples_per_item = len(next(iter(seen.values())))
-    with _quiet_lm_eval():
-        return _score(RecordedLM(seen), files, samples_per_item, task_data, None)
+    with _quiet_lm_eval(), VerifierPool(1) as pool:  # a worker starts with the first answers to compare
+        return _score(RecordedLM(seen), files, samples_per_item, task_data, None, pool)
 
 
 def _score(
-    lm: Any, files: Sequence[Task], samples_per_item: int, task_data: TaskData | None, limit: int | None
+    lm: Any,
+    files: Sequence[Task],
+    samples_per_item: int,
+    task_data: TaskData | None,
+    limit: int | None,
+    pool: VerifierPool,
 ) -> dict[str, Any]:
     loaded = _load(files, samples_per_item, task_data)
     found = _run(lm, loaded, limit)
@@ -96,7 +102,7 @@ def _score(
             version=file.metadata.version,
             samples_per_item=samples_per_item,
             n_items_in_task=len(loaded["tasks"][file.name].eval_docs),
-            items=tuple(_item(record) for record in found["samples"][file.name]),
+            items=tuple(_item(record, compare_in(pool)) for record in found["samples"][file.name]),
         )
         for file in files
     }
@@ -142,7 +148,7 @@ def _run(lm: Any, loaded: Any, limit: int | None) -> Any:
         raise
 
 
-def _item(record: dict[str, Any]) -> Item:
+def _item(record: dict[str, Any], compare: Compare) -> Item:
     """An item from lm-eval's record of it: the completions carry what was seen of them, or samples and verdicts."""
     problem = problem_of(record["doc"])
     assert problem is not None, "a document of ProblemTask holds its problem"
@@ -151,7 +157,7 @@ def _item(record: dict[str, Any]) -> Item:
         for completion in record["resps"][0]
         if completion.seen is not None or completion.sample is not None
     ]
-    return item_of(problem, seen)
+    return item_of(problem, seen, compare)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@
       problems: [{dataset: {name: openai/gsm8k, ...}}]     # as in a recipe: gym, jsonl or dataset
 
     held_out_problems(["tiny"])                                       # what training may not contain
-    held_out_problems(["gsm8k"], task_data={"gsm8k": "test.jsonl"})   # the same columns, from a local file
+    held_out_problems(["gsm8k"], task_data={"gsm8k": "test.jsonl"})   # from a local file, see `local_file.py`
 
 Reading a task here comes before lm-eval reads it: lm-eval leaves out a file that does not parse without saying so.
 Not covered: sampling and scoring (`runner.py`, `problem_task.py`).
@@ -24,8 +24,9 @@ from pydantic import Field
 
 from distill import catalog
 from distill.config import Strict, load_yaml, parse
-from distill.errors import ConfigError, did_you_mean
-from distill.problems import load_problems
+from distill.errors import ConfigError, InfrastructureError, ProblemError, did_you_mean
+from distill.evaluate.local_file import columns_in
+from distill.problems import COLUMNS, load_problems
 from distill.records import Problem
 
 TASK_CLASS = "!function distill.evaluate.problem_task.ProblemTask"
@@ -44,6 +45,13 @@ class TaskMetadata(Strict):
     """The gold answer is what follows this marker in the answer column (GSM8K: `####`)."""
 
 
+class GenerationKwargs(Strict):
+    """What a task may say of sampling, for stock lm-eval only: an evaluation of this toolkit has its own settings."""
+
+    max_gen_toks: int = Field(ge=1)
+    """For tasks whose models have a short context; R1's 32,768 otherwise."""
+
+
 class TaskFile(Strict):
     """A task file of this toolkit: what lm-eval reads, and nothing that would change sampling behind its back."""
 
@@ -51,6 +59,7 @@ class TaskFile(Strict):
     task_class: str = Field(alias="class", pattern=f"^{TASK_CLASS}$")
     task_alias: str | None = None
     tag: str | list[str] | None = None
+    generation_kwargs: GenerationKwargs | None = None
     metadata: TaskMetadata
 
 
@@ -67,26 +76,39 @@ class Task:
 
         Raises: ProblemError, InfrastructureError as `load_problems`; ConfigError if `data_path` cannot be used.
         """
-        sources = self.metadata.problems if data_path is None else [self._local_source(Path(data_path))]
-        problems = load_problems(sources, base_dir=self.path.parent)
+        problems = self._load(data_path)
         if (marker := self.metadata.answer_after) is not None:
             problems = [replace(problem, answer=_after(marker, problem.answer)) for problem in problems]
         return _in_turn(problems)
 
+    def _load(self, data_path: str | Path | None) -> list[Problem]:
+        if data_path is not None:
+            return load_problems([self._local_source(Path(data_path))], base_dir=self.path.parent)
+        try:
+            return load_problems(self.metadata.problems, base_dir=self.path.parent)
+        except (ProblemError, InfrastructureError) as error:
+            if self._kinds() != ["dataset"]:
+                raise
+            hint = f"a local file stands in for the hub: `--set data.{self.name}=FILE.jsonl`"
+            raise type(error)(f"task {self.name}: {error} {_gated(error)}Or {hint}.") from error
+
+    def _kinds(self) -> list[str]:
+        return [kind for source in self.metadata.problems for kind in source]
+
     def _local_source(self, data_path: Path) -> dict[str, Any]:
-        kinds = [kind for source in self.metadata.problems for kind in source]
+        kinds = self._kinds()
         if kinds not in (["dataset"], ["jsonl"]):
             raise ConfigError(
                 f"task_data: task '{self.name}' is made of {', '.join(kinds)}; only a task with a single dataset or "
                 "jsonl source can be read from a file of your own."
             )
         source = dict(self.metadata.problems[0][kinds[0]])
-        columns = source.pop("columns", None) or {
-            key: source[key] for key in ("prompt", "answer", "id") if key in source
-        }
-        for key in ("name", "config", "split", "revision", "data_files", "path"):
+        columns = source.pop("columns", None) or {key: source.pop(key) for key in COLUMNS if key in source}
+        for key in ("name", "config", "split", "revision", "data_files", "path", "limit"):
             source.pop(key, None)
-        return {"jsonl": {"family": self.name, **source, **columns, "path": str(data_path.expanduser().resolve())}}
+        path = data_path.expanduser().resolve()
+        found = columns_in(path, columns, task=self.name)
+        return {"jsonl": {"family": self.name, **source, **found, "path": str(path)}}
 
 
 def read_task(name_or_path: str | Path, extra_task_dirs: Iterable[str | Path] = ()) -> Task:
@@ -135,6 +157,11 @@ def held_out_problems(
 
 def _after(marker: str, answer: str | None) -> str | None:
     return answer.rpartition(marker)[2].strip() if answer is not None else None
+
+
+def _gated(error: Exception) -> str:
+    is_gated = "gated" in str(error).lower()
+    return "Accept the dataset's terms on its page and log in with `hf auth login`. " if is_gated else ""
 
 
 def _in_turn(problems: list[Problem]) -> list[Problem]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from distill.cards import Baseline
 from distill.evaluate.metrics import benchmark_interval
-from distill.gate.published import published
+from distill.gate.bars import bars
 from distill.gate.rounds import CompleteRound
 from distill.gate.spec import Gate
 from distill.records import Problem
@@ -34,7 +34,7 @@ def anchor_rows(
         correct = [sum(_is_correct(each, item.id) for each in rounds) for item in problems[task]]
         measured = sum(correct) / (len(correct) * len(rounds))
         interval = benchmark_interval(correct, len(rounds))
-        value = published(gate.name, baseline, [task], "pass@1")[0]
+        value = bars(gate.name, baseline, [task], "pass@1")[0]
         rows.append(
             {
                 "baseline": baseline.name,

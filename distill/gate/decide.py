@@ -21,7 +21,7 @@ from distill.cards import Baseline, load_baseline
 from distill.errors import GateError, did_you_mean
 from distill.evaluate.metrics import RESAMPLING_SEED
 from distill.evaluate.result import EvalResult
-from distill.gate.published import published
+from distill.gate.bars import bars
 from distill.gate.spec import Comparison, Gate
 from distill.gate.statistics import Bound, Counts, Pair, exact_against_constant, exact_sign, mean_difference
 from distill.gate.validity import invalid_reasons
@@ -155,7 +155,7 @@ def _bar(gate: Gate, row: Comparison, results: Mapping[str, EvalResult], baselin
     if row.baseline is None:
         others = [_counts(results[row.against], name) for name in gate.tasks]
         return _Bar(others, zeros, float(np.mean([count.shares.mean() for count in others])))
-    best = max(published(gate.name, baselines[row.baseline], gate.tasks, "pass@1"), key=lambda each: each.value)
+    best = max(bars(gate.name, baselines[row.baseline], gate.tasks, "pass@1"), key=lambda each: each.value)
     constant = best.value * (row.ratio or 1.0) - (row.margin or 0.0)
     note = f"{best.note}; the highest published value counts ({best.label})"
     return _Bar(no_other, [constant] * len(gate.tasks), best.value, note)

@@ -19,14 +19,14 @@ import numpy as np
 
 from distill.cards import Baseline
 from distill.errors import GateError
+from distill.gate.bars import Bar, bars
 from distill.gate.contestant import Contestant
 from distill.gate.metric import Metric
-from distill.gate.published import Published, published
 from distill.gate.rounds import CompleteRound
 from distill.gate.sequential import SequentialTest, continue_or_begin
 from distill.gate.spec import MODELS, Comparison, Gate
 from distill.gate.verdict import ComparisonVerdict
-from distill.records import Problem, stable_hash
+from distill.records import Problem, SamplingParams, stable_hash
 
 METHOD = {
     "benchmark": "stratified e-processes, valid whenever one stops",
@@ -41,11 +41,13 @@ class Question:
     """A comparison, the published value it is under (None: none), and its test."""
 
     row: Comparison
-    under: Published | None
+    under: Bar | None
     metric: Metric
     test: SequentialTest
     anew: str | None
     """Why evidence of an earlier run was not continued; None where it was, or there was none."""
+    params: SamplingParams
+    """The student's."""
     max_new_tokens: Mapping[str, int]
     task_of: Mapping[str, str]
 
@@ -105,7 +107,7 @@ class Question:
             alpha=found.alpha_pass,
             alpha_fail=found.alpha_fail,
             method=METHOD[demand.estimand],
-            note="" if self.under is None else self.under.note,
+            note=self._note(found.rounds),
             metric=self.metric.name,
             rounds=found.rounds,
             cap_rounds=found.cap_rounds,
@@ -115,6 +117,12 @@ class Question:
             log_e_fail=found.log_e_fail,
             final_test=found.final_test,
         )
+
+    def _note(self, rounds: int) -> str:
+        """Of the published numbers: what is known of them, and how this run's settings differ."""
+        if self.under is None:
+            return ""
+        return ". ".join(filter(None, (self.under.note, self.under.settings_note(self.params.to_dict(), rounds))))
 
     def _other_score(self, history: History, rounds: int) -> float | None:
         if self.under is not None:
@@ -142,16 +150,16 @@ def questions(
     return found
 
 
-def _values(gate: Gate, row: Comparison, baselines: Mapping[str, Baseline]) -> Sequence[Published | None]:
+def _values(gate: Gate, row: Comparison, baselines: Mapping[str, Baseline]) -> Sequence[Bar | None]:
     if row.baseline is None:
         return [None]
-    return published(gate.name, baselines[row.baseline], gate.tasks, row.metric)
+    return bars(gate.name, baselines[row.baseline], gate.tasks, row.metric)
 
 
 def _question(
     gate: Gate,
     row: Comparison,
-    under: Published | None,
+    under: Bar | None,
     problems: Mapping[str, Sequence[Problem]],
     contestants: Mapping[str, Contestant],
     saved: Mapping[str, Any],
@@ -168,4 +176,4 @@ def _question(
     identity = stable_hash([contestants[name].evidence_identity for name in who], metric.name, content)
     label = row.label if under is None else f"{row.label} [{under.label}]"
     test, anew = continue_or_begin(demand, task_of, identity=identity, saved=saved.get(label))
-    return Question(row, under, metric, test, anew, most, task_of)
+    return Question(row, under, metric, test, anew, contestants["student"].params, most, task_of)

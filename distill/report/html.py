@@ -15,7 +15,7 @@ from pathlib import Path
 from distill import __version__
 from distill.errors import ConfigError
 from distill.provenance import write_text_atomically
-from distill.report import examples, funnel, sections, verdict
+from distill.report import curves, examples, funnel, sections, verdict
 from distill.report.page import page, paragraph, tiles
 from distill.report.plots import duration
 from distill.report.run_data import RunData, load_run
@@ -23,6 +23,7 @@ from distill.report.run_data import RunData, load_run
 REPORT_FILE = "report.html"
 SECTIONS: tuple[tuple[str, str, Callable[[RunData], str]], ...] = (
     ("accuracy", "Accuracy", sections.accuracy),
+    ("curves", "Test-time compute", curves.section),
     ("read", "Read side by side", examples.side_by_side),
     ("gate", "Gate", verdict.comparisons),
     ("harvest", "Harvest", sections.harvest),
@@ -52,7 +53,7 @@ def render(run: RunData) -> str:
     return page(
         f"{run.name}: distillation report",
         _rendered(run, "header", _header),
-        rendered,
+        [(anchor, heading, body) for anchor, heading, body in rendered if body],
         footer + sections.report_command(run),
     )
 

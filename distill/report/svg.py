@@ -35,6 +35,7 @@ STYLE = palette(".dplot") + (
     ".dplot{font:12px system-ui,-apple-system,'Segoe UI',sans-serif}.dplot text{fill:var(--ink)}"
     ".dplot .paper{fill:var(--paper)}.dplot text.muted{fill:var(--muted)}.dplot text.strong{font-weight:600}"
     ".dplot .grid{stroke:var(--line);stroke-width:1}.dplot .axis{stroke:var(--muted);stroke-width:1}"
+    ".dplot .dashed{stroke-dasharray:6 4}"
     ".dplot .curve{fill:none;stroke-width:2;stroke-linejoin:round}.dplot .whisker{stroke-width:2;opacity:.55}"
     + "".join(
         f".dplot .fill-{name}{{fill:var(--{name})}}.dplot .stroke-{name}{{stroke:var(--{name})}}"

@@ -1,6 +1,7 @@
 """Runs the last fenced Python block of the answer against the problem's tests, in the sandbox.
 
-    problem.meta["tests"]    as `distill/testcases.py` makes it
+    problem.meta["tests"]    as `distill/testcases.py` makes it; its "setup" (HumanEval: imports and functions that the
+                             question shows) comes before the program
 
 Correct only if every test passes; the first that does not ends the verification and is named in the verdict, with what
 was expected and found. A program that crashes or runs out of time, memory or output is wrong. A machine too busy to
@@ -32,6 +33,7 @@ MOST_SECONDS = 27.0
 
 PYTHON_NAMES = ("", "python", "python3", "py")
 
+_FUTURE = re.compile(r"^from __future__ import [^\n]*$", re.MULTILINE)
 _FENCE = re.compile(r"^[ \t]*(?P<marks>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n]*$", re.MULTILINE)
 
 
@@ -81,11 +83,20 @@ def last_block(answer: str) -> tuple[str, bool] | None:
 
 def score(problem: Problem, extracted: str) -> Judgement:
     tests = problem.meta["tests"]
+    source = _after_setup(tests.get("setup"), extracted)
     if tests["kind"] == "stdin":
-        return _run_stdin(tests["cases"], extracted)
+        return _run_stdin(tests["cases"], source)
     if tests["kind"] == "calls":
-        return run_calls(tests["function"], tests["cases"], extracted, MOST_SECONDS)
-    return run_asserts(tests["code"], tests.get("function"), extracted, MOST_SECONDS)
+        return run_calls(tests["function"], tests["cases"], source, MOST_SECONDS)
+    return run_asserts(tests["code"], tests.get("function"), source, MOST_SECONDS)
+
+
+def _after_setup(setup: str | None, source: str) -> str:
+    """The program after the code it may rely on; `from __future__` lines must come first in a file."""
+    if setup is None:
+        return source
+    first = "".join(f"{line}\n" for line in _FUTURE.findall(source))
+    return f"{first}{setup.rstrip()}\n\n\n{_FUTURE.sub('', source)}"
 
 
 def _run_stdin(cases: list[dict[str, str]], source: str) -> Judgement:

@@ -170,7 +170,8 @@ def rest_of(body: dict[str, Any], key: str) -> list[dict[str, str]] | None:
         given = given.split("</think>")[-1]
     whole, given = (re.sub(r"\s*</think>\s*", "\n</think>\n\n", text) for text in (whole, given))
     if not whole.startswith(given):
-        return pieces
+        is_closed_early = given.startswith("<think>\n") and given.endswith("\n</think>\n\nFinal Answer:")
+        return [pieces[-1]] if is_closed_early else pieces
     rest = whole[len(given) :]
     before, marker, after = rest.partition("\n</think>\n\n")
     if not marker and "</think>" not in given:

@@ -185,3 +185,29 @@ def test_pieces_of_a_partial_give_it_back(tmp_path):
         ledger.add_pieces([TracePiece("k", "fresh", "void", "", 3), *pieces_of(partial, "k")])
         assert ledger.get_partials(["k"]) == {"k": partial}
     assert cut(partial, 4) == PartialTrace("k", "abcd", "", 4, splices=(2,))
+
+
+def test_an_answer_is_drawn_after_a_thought_that_is_closed_early(start_server, open_endpoint, ask, tmp_path):
+    """Force-close at a server: where it goes on from a closed thought, and where its template drops the thought."""
+    from distill.errors import TeacherError
+    from distill.evaluate.budget import force_closed_curve
+    from distill.records import Problem
+    from distill.verify.base import verify
+
+    problem = Problem("p0", "3+4", "7", "math", "f", "math", "s", "mit")
+    engine = open_endpoint(start_server(**GOES_ON), **AUTO)
+    sample = one(engine, ask(["3+4"])[0])
+    settings = {
+        "reasoning": engine._continuation.reasoning,
+        "first_tokens": lambda text, num_tokens: text[: 9 + 5 * num_tokens],
+        "verify": lambda pairs: [verify(*pair) for pair in pairs],
+    }
+    with Ledger.open(tmp_path / "ledger.db", create=True) as ledger:
+        points = force_closed_curve(engine, ledger, [(problem, sample)], [2, 64], **settings)
+        assert [(point.accuracy, point.share_finished) for point in points] == [(1.0, 0.0), (1.0, 1.0)]
+        (closed,) = ledger.samples()
+        assert closed.text == f"{sample.text[:19].strip()}\n</think>\n\nFinal Answer:\\boxed{{7}}"
+        assert closed.completion_tokens == 3
+        forgets = open_endpoint(start_server(strips_thought=True, **GOES_ON), **AUTO)
+        with pytest.raises(TeacherError, match="does not go on from a closed thought"):
+            force_closed_curve(forgets, ledger, [(problem, sample)], [2], **settings)

@@ -98,8 +98,8 @@ def test_a_good_student_passes_against_each_published_value(world):
     gate = spec({"against": "baseline", "baseline": "b"}, budget={"max_rounds": 12})
     verdict, _ = world.gate(gate, world.task(10, 2), [world.contestant()], baselines={"b": baseline}).judge()
     assert {row.label: row.outcome for row in verdict.comparisons} == {
-        "student >= b [sums 30, Table 1]": "PASS",
-        "student >= b [sums 99.5, Blog]": "FAIL",
+        "student >= b [sums 30.0 (Table 1)]": "PASS",
+        "student >= b [sums 99.5 (Blog)]": "FAIL",
     }
     assert verdict.outcome == "FAIL" and "sources conflict (30, 99.5)" in verdict.comparisons[0].note
 
@@ -207,7 +207,7 @@ def test_an_anchor_is_scored_beside_its_published_row(world, tmp_path):
     verdict, _ = world.gate(gate, task, [world.contestant()], baselines={"b": baseline}, anchors=anchors).judge()
     (found,) = verdict.anchors
     assert found["measured"] == pytest.approx(0.7) and found["distance"] == pytest.approx(-0.1)
-    assert found["rounds"] == verdict.samples_per_item and found["source"] == "sums 80, Table 1"
+    assert found["rounds"] == verdict.samples_per_item and found["source"] == "sums 80.0 (Table 1)"
 
 
 def test_the_same_question_twice_is_refused(world):

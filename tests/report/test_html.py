@@ -58,8 +58,8 @@ def test_every_section_is_there_and_filled(run_directory):
         assert f'<section id="{anchor}"><h2>{heading}</h2>' in text
     assert "missing" not in {value for name, value in page.attributes if name == "class"}
     assert (
-        text.count("<svg ") == 9
-    )  # pass@1, cons@k, accept rate, funnel, pass rates, token lengths, drops, loss, stages
+        text.count("<svg ") == 11
+    )  # pass@1, cons@k, two of curves, accept rate, funnel, pass rates, token lengths, drops, loss, stages
     assert (run_directory / "report.html").stat().st_size < 500_000
 
 
