@@ -3,8 +3,8 @@
 #
 #   bash scripts/ci/install.sh VENV
 #
-# GATE_INSTALL=auto|light|full   light has no torch: recorded samples, and models behind a URL. full runs a local
-#                                checkpoint. auto: full where GATE_MODEL is given without GATE_BASE_URL and GATE_REPLAY
+# GATE_INSTALL=auto|light|full   light has no torch: recorded samples, and models behind a URL. full runs checkpoints.
+#                                auto: full where GATE_MODEL (without GATE_BASE_URL) or GATE_OTHER name one
 # DISTILL_REQUIREMENT=...        another distill than this checkout, pinned: a wheel, `distill==1.2.3`,
 #                                `distill @ git+URL@COMMIT`
 # DISTILL_VENV=...               use this environment, as it is, instead; nothing is installed
@@ -35,8 +35,13 @@ fi
 install="${GATE_INSTALL:-auto}"
 if [[ "$install" == auto ]]; then
     install=light
-    [[ -z "${GATE_MODEL:-}" || -n "${GATE_BASE_URL:-}${GATE_REPLAY:-}" ]] || install=full
+    models="${GATE_OTHER:-}"
+    [[ -n "${GATE_BASE_URL:-}" || -z "${GATE_MODEL:-}" ]] || models+=$'\n'"student=$GATE_MODEL"
+    # A model that is neither a ledger nor an address is loaded here.
+    ! grep -E '^[[:space:]]*[a-z]+=' <<<"$models" | grep -qvE '=(https?://.*|.*\.db(#.*)?)[[:space:]]*$' || install=full
 fi
+[[ "$install" == light || "$install" == full ]] || stop "GATE_INSTALL=$install: expected auto, light or full."
+echo "install: $install" >&2
 
 "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || stop "distill needs Python 3.11 or later."
 "${PYTHON:-python3}" -m venv "$venv"
@@ -51,6 +56,5 @@ full)
     "${pip[@]}" --constraint "$root/constraints.txt" torch setuptools
     "${pip[@]}" --constraint "$root/constraints.txt" "$requirement"
     ;;
-*) stop "GATE_INSTALL=$install: expected auto, light or full." ;;
 esac
 "$venv/bin/distill" --version

@@ -61,6 +61,8 @@ def test_every_setting_of_a_script_can_be_given(script):
     read = {name for name in re.findall(r"\b(?:GATE|DISTILL)_?[A-Z_]*\b", (CI / script).read_text())}
     assert settings - {"DISTILL_API_KEY"} <= set(step["env"])
     assert set(step["env"]) <= read
+    given = {name: value for each in STEPS for name, value in each.get("env", {}).items()}
+    assert all(given[name] == value for name, value in step["env"].items())
 
 
 def test_reports_and_evidence_outlive_a_failed_gate():
@@ -193,8 +195,31 @@ def test_gitlab_lets_only_an_inconclusive_gate_through():
 
 
 @pytest.mark.parametrize(
+    ("settings", "chosen"),
+    [
+        ({}, "light"),
+        ({"GATE_MODEL": "out/student"}, "full"),
+        ({"GATE_MODEL": "mine", "GATE_BASE_URL": "http://a/v1"}, "light"),
+        ({"GATE_REPLAY": "runs/a/ledger.db"}, "light"),
+        ({"GATE_BASE_URL": "http://a/v1", "GATE_OTHER": "checkpoint=out/before"}, "full"),
+        ({"GATE_BASE_URL": "http://a/v1", "GATE_OTHER": " teacher=r.db#r1\n base=https://b/v1#base \n"}, "light"),
+        ({"GATE_MODEL": "out/student", "GATE_INSTALL": "light"}, "light"),
+    ],
+)
+def test_torch_is_installed_where_a_checkpoint_is_loaded(tmp_path, settings, chosen):
+    """Without a Python to install with, it stops once it has chosen."""
+    done = subprocess.run(
+        ["bash", str(CI / "install.sh"), str(tmp_path / "venv")],
+        env={"PATH": "/usr/bin:/bin", "PYTHON": "false", **settings}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"install: {chosen}\nerror: distill needs Python 3.11")
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"GATE_INSTALL": "some"}, "expected auto, light or full"),
         ({"DISTILL_REQUIREMENT": "distill @ git+https://example.org/distill@main"}, "a branch moves"),
         ({"DISTILL_REQUIREMENT": "distill>=0.1"}, "a branch moves"),
         ({"DISTILL_VENV": "/nowhere"}, "has no bin/distill"),

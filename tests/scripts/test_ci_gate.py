@@ -182,3 +182,39 @@ def test_a_cancelled_job_keeps_its_samples_the_next_goes_on_and_a_third_replays_
     assert first["models"]["student"]["completion_tokens_drawn"] > 0
     assert second["models"]["student"]["completion_tokens_drawn"] == 0
     assert second["comparisons"] == first["comparisons"]
+
+
+@pytest.mark.slow
+def test_a_rerun_adds_rounds_to_the_evidence_that_a_cache_kept(check, serve):
+    """From what the action keeps, and nothing else, in a folder that is new each time."""
+    (check.folder / "few.yaml").write_text(GATE.replace("0.5", "0.02").replace("population", "benchmark"))
+    url = serve()
+
+    def run(number: int, max_rounds: int):
+        out, before = check.folder / f"run{number}", check.folder / f"run{number - 1}"
+        for name in ("gate/verdict.json", "ledger.db", "ledger.db-wal"):
+            if (before / name).exists():
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                (out / name).write_bytes((before / name).read_bytes())
+        settings = {"GATE_OUT": out.name, "GATE_SET": f"gate.budget.max_rounds={max_rounds}"}
+        done = check.run(GATE="few.yaml", GATE_BASE_URL=url, **settings)
+        assert done.outputs["outcome"] == ("INCONCLUSIVE" if max_rounds == 1 else "FAIL"), done.stderr
+        verdict = json.loads((out / "gate" / "verdict.json").read_text())
+        (question,) = verdict["evidence"]["questions"].values()
+        return verdict["models"]["student"]["completion_tokens_drawn"], question, done.step_summary
+
+    drawn, first, _ = run(1, 1)
+    assert drawn > 0 and (first["rounds"], first["final_test"]) == (1, "spent")
+    drawn, same, text = run(2, 1)
+    assert drawn == 0 and same["log_e"] == first["log_e"]
+    assert "The final test at the cap is spent" in text
+    drawn, more, _ = run(3, 2)
+    assert drawn > 0 and more["rounds"] == 2 and more["log_e"][:1] == first["log_e"]
+
+
+def test_a_key_that_is_missing_is_no_verdict(check, serve):
+    """As in the run for a fork's pull request."""
+    (check.folder / "half.yaml").write_text(GATE)
+    done = check.run(GATE="half.yaml", GATE_BASE_URL=serve('{"key": "sk-1234"}'))
+    assert (done.code, done.outputs["outcome"]) == (6, "INFRASTRUCTURE"), done.stderr
+    assert "Set the key in DISTILL_API_KEY" in done.step_summary
