@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from distill.errors import ConfigError
 from distill.evaluate import metrics
-from distill.records import Outcome
+from distill.records import Outcome, stable_hash
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 VOTING: tuple[Outcome, ...] = ("correct", "wrong", "undecided")
 Scores = dict[str, Any]
 
@@ -40,6 +40,20 @@ class Item:
     num_distinct_seeds: int
     answer_classes: tuple[int | None, ...] = ()
     """Which answers mean the same (`votes.classes_of`); empty in older files, where their texts stand for it."""
+    num_unclosed: int = 0
+    """Samples that opened a thought and never closed it, though the model stopped by itself."""
+    num_unanswered: int = 0
+    """Samples that the engine gave up (a time limit, a refusal): observed failures, see `with_unanswered`."""
+    num_reread: int = 0
+    """Samples whose answer a second extractor read too (`distill/verify/second_extract.py`)."""
+    num_reread_changed: int = 0
+    """Of these, samples that would turn from right to not right, or back, by what it read."""
+    prompt_hashes: tuple[str, ...] = ()
+    """The distinct prompts of the samples: one, or they answer different questions."""
+    params_hashes: tuple[str, ...] = ()
+    """The distinct sampling parameters, as `params_hash` writes them."""
+    first_text_hash: str = ""
+    """Of the first sample's text: the same for every item where a server does not read its prompts."""
 
     @property
     def num_correct(self) -> int:
@@ -74,9 +88,24 @@ def score(items: Sequence[Item], samples_per_item: int) -> Scores:
         "pass_at": {str(size): _mean([metrics.pass_at_k(k, c, size) for c in correct]) for size in _powers_of_two(k)},
         "cons@k": _mean(cons),
         **{f"{name}_rate": _share(outcomes, outcome) for name, outcome in _RATES.items()},
+        "unclosed_rate": sum(item.num_unclosed for item in items) / max(1, len(outcomes)),
+        "unanswered_rate": sum(item.num_unanswered for item in items) / (k * len(items)),
+        "extractor_disagreement_rate": _disagreement(items),
         "mean_completion_tokens": _mean(tokens),
         "distinct_sample_rate": _mean([item.num_distinct_texts / k for item in items]),
     }
+
+
+def _disagreement(items: Sequence[Item]) -> float | None:
+    """Share of samples whose verdict changes with the second extractor; None where it has read none."""
+    read = sum(item.num_reread for item in items)
+    return sum(item.num_reread_changed for item in items) / read if read else None
+
+
+def params_hash(params: Mapping[str, Any]) -> str:
+    """Sampling parameters as a short hash; 1 and 1.0 are the same."""
+    plain = {name: float(value) if isinstance(value, int) else value for name, value in params.items()}
+    return stable_hash(plain, length=8)
 
 
 _RATES: dict[str, Outcome] = {
@@ -112,6 +141,8 @@ class TaskResult:
     samples_per_item: int
     n_items_in_task: int
     items: tuple[Item, ...]
+    items_hash: str = ""
+    """Of the task's items as they were (`tasks.items_hash`); empty where it was not recorded."""
 
     @cached_property
     def scores(self) -> Scores:
@@ -129,6 +160,7 @@ class TaskResult:
             "version": self.version,
             "samples_per_item": self.samples_per_item,
             "n_items_in_task": self.n_items_in_task,
+            "items_hash": self.items_hash,
             "scores": self.scores,
             "families": self.families,
             "items": [asdict(item) for item in self.items],
@@ -142,7 +174,26 @@ class TaskResult:
             samples_per_item=data["samples_per_item"],
             n_items_in_task=data["n_items_in_task"],
             items=tuple(_item(row) for row in data["items"]),
+            items_hash=data.get("items_hash", ""),
         )
+
+
+def with_unanswered(result: EvalResult, unanswered: Mapping[str, Mapping[str, int]]) -> EvalResult:
+    """The result with the samples that the engine gave up: task -> item id -> how many.
+
+    They scored 0 before, as missing ones; now they are observed failures, and the run may be judged with them.
+    """
+    tasks = {
+        name: replace(
+            task,
+            items=tuple(
+                replace(item, num_unanswered=unanswered.get(name, {}).get(item.problem_id, item.num_unanswered))
+                for item in task.items
+            ),
+        )
+        for name, task in result.tasks.items()
+    }
+    return replace(result, tasks=tasks)
 
 
 def _item(row: dict[str, Any]) -> Item:

@@ -103,18 +103,36 @@ class Comparison(Strict):
 class Validity(Strict):
     """What makes a run unfit to be judged, before any score is looked at; null switches a cap off.
 
-    Rates are over all samples of the student, and of the teacher where it is compared with: a teacher that was cut off
-    is an easy bar. The base student may ramble; that is what it is.
+    Rates are over all samples of the student, and of the teacher or checkpoint where it is compared with: a teacher
+    that was cut off is an easy bar. The base student may ramble; that is what it is. The defaults are meant for a small
+    model at R1's settings: a few samples may go wrong there, while a wrong setting makes most of them do.
     """
 
     max_truncation_rate: Rate | None = 0.1
+    """Samples cut off by the token limit: raising it has moved a score from 43 to 76 (modelscope/evalscope#1529)."""
+    max_unclosed_rate: Rate | None = 0.05
+    """Thoughts opened and never closed by a model that stopped by itself. Near 1: a server that eats `</think>`."""
+    max_unanswered_rate: Rate | None = 0.05
+    """Samples that the engine gave up after a timeout or a refusal. They count as failures, so many of them judge the
+    server. One item of AIME's 30 may always run into the limit (3.3%)."""
     max_no_answer_rate: Rate | None = None
+    """No answer found, unclosed thoughts included. Off: small students do fail to answer, and a failure it is."""
+    max_extractor_disagreement_rate: Rate | None = 0.05
+    """Samples that are right by one reading of the answer and not by another (`distill/verify/second_extract.py`);
+    verifiers math, exact and choice only. Above it, extraction decides the score. On MATH-500's own solutions it is
+    0.2% with their boxes and 9.8% without."""
     max_undecided_rate: Rate | None = None
     max_error_rate: Rate | None = 0.01
     min_distinct_sample_rate: Rate | None = None
-    """Distinct texts over samples, averaged over items; 1/k is an engine that repeats itself (always invalid)."""
+    """Distinct texts over samples, averaged over items; 1/k is an engine that repeats itself (always invalid). Off: the
+    right rate falls with k and with how sure the model is. 0.5 suits long reasoning at R1's settings."""
     min_items: Count | None = None
     """Items evaluated per task; null is all items of the task."""
+    max_contaminated_rate: Rate | None = 0.01
+    """Share of a task's items that stand in the training data. Not 0: word n-grams also find questions that are only
+    built alike (3 of GSM8K's 1,319 in its own training set). One item of AIME's 30 is over it."""
+    items_hash: dict[str, str] = Field(default_factory=dict)
+    """Task -> hash of its items (`validity.items_hash`): another dataset revision or instruction is invalid."""
 
 
 class Sampling(Strict):

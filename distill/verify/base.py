@@ -44,6 +44,7 @@ _MECHANISMS = (
     "sandbox",
     "sandbox_capabilities",
     "sandbox_watch",
+    "second_extract",
     "standing",
     "worker",
 )

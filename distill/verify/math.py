@@ -28,7 +28,9 @@ from distill.records import Outcome, Problem
 from distill.verify.base import Judgement
 from distill.verify.extract import final_answer, last_boxed, one_spelling, plain_text, without_closing_marks
 from distill.verify.math_points import Opinion
+from distill.verify.math_reader import read
 from distill.verify.math_second import compare
+from distill.verify.math_tree import UnreadableError
 
 REVISION = 2
 
@@ -71,6 +73,18 @@ def extract(problem: Problem, answer: str) -> str | None:
     if not expressions:
         return found
     return next(group for group in expressions[-1].groups() if group is not None).strip()
+
+
+def can_read(gold: str) -> bool:
+    """Whether a gold answer can be compared with anything but its own text: as words, or by one of the checks."""
+    plain = without_closing_marks(gold)
+    if _is_words(plain):
+        return True
+    try:
+        read(plain, {})
+    except UnreadableError:
+        return bool(_parse(_tidy(plain)))
+    return True
 
 
 def score(problem: Problem, extracted: str) -> Judgement:

@@ -42,6 +42,8 @@ SETTINGS: dict[str, Any] = {
     "strips_thought": False,  # the template drops what an assistant message has up to </think>, as DeepSeek-R1's does
     "piece_seconds": 0.0,
     "loops": False,  # the thought goes round in circles
+    "same": None,  # one completion for every "seed" of a prompt, or for every "prompt" too
+    "after": "",  # follows the answer; {more} is its result and one
 }
 STATS: dict[str, Any] = {"requests": 0, "served": 0, "refused": 0, "in_flight": 0, "most": 0, "area": 0.0, "at": 0.0,
     "pieces": 0, "left": 0,
@@ -101,6 +103,9 @@ def deltas(body: dict[str, Any], seed: int, key: str) -> list[dict[str, str]]:
     thought = [f"step {at} of {mark}. " for at in range(SETTINGS["pieces"])]
     if SETTINGS["loops"]:
         thought = ["wait let me think about that sum once more and then again from the very start of it all . "] * 4000
+    if SETTINGS["same"]:
+        thought = [f"step {at} of them all. " for at in range(SETTINGS["pieces"])]
+        result = 1035 if SETTINGS["same"] == "prompt" else result
     style, quality = SETTINGS["style"], random.Random(seed).random()
     if quality < SETTINGS["wrong"]:
         result += 1
@@ -108,7 +113,7 @@ def deltas(body: dict[str, Any], seed: int, key: str) -> list[dict[str, str]]:
         thought = ["\u6211\u4eec\u4e00\u6b65\u4e00\u6b65\u7b97\u3002" for _ in thought]
     if is_cut(seed):
         return [{"reasoning": piece} for piece in thought]
-    answer = f"\\boxed{{{result}}}" + (key if SETTINGS["echo"] else "")
+    answer = f"\\boxed{{{result}}}" + SETTINGS["after"].format(more=result + 1) + (key if SETTINGS["echo"] else "")
     if style in ("reasoning", "reasoning_content"):
         return [{style: piece} for piece in thought] + [{"content": answer}]
     if style == "both":

@@ -79,6 +79,7 @@ def test_figures_equal_those_by_hand_and_lm_evals_own(scripted_engine, tasks, le
     assert scores["cons@k"] == pytest.approx((1 + 0.5 + 1 + 0) / 4)
     assert scores["truncation_rate"] == pytest.approx(3 / 16)
     assert scores["no_answer_rate"] == pytest.approx(2 / 16)
+    assert (scores["unclosed_rate"], scores["unanswered_rate"], scores["extractor_disagreement_rate"]) == (0, 0, 0)
     own = result.lm_eval["results"]["sums"]
     for name in ("pass@1", "pass@k", "cons@k", "truncation_rate", "no_answer_rate", "undecided_rate"):
         assert own[f"{name},all"] == pytest.approx(scores[name])
@@ -138,6 +139,23 @@ def test_lost_samples_are_failures_that_are_counted(scripted_engine, tasks, ledg
     assert task.scores["pass@1"] == pytest.approx(6 / 16)
 
 
+def test_what_validity_needs_is_recorded(scripted_engine, tasks, ledger):
+    """A thought that never closes; a box that is taken back; all samples of an item have one prompt and parameters."""
+    unclosed = r"<think>the box holds \boxed{2}"
+    taken_back = r"<think>a</think>\boxed{{{}}}. No, the answer is {}."
+
+    def speaks(message, index):
+        number = int(message.split()[2])
+        return unclosed if number == 1 else taken_back.format(2 * number, index)
+
+    task = run(scripted_engine(speaks), ledger, tasks).tasks["sums"]
+    assert task.scores["unclosed_rate"] == 4 / 16 and task.scores["extractor_disagreement_rate"] == 1.0
+    assert [item.num_reread for item in task.items] == [0, 4, 4, 4]
+    assert all(len(item.prompt_hashes) == len(item.params_hashes) == 1 for item in task.items)
+    assert len({item.params_hashes for item in task.items}) == 1
+    assert len({item.first_text_hash for item in task.items}) == 4
+
+
 def test_save_and_load_keep_everything(scripted_engine, tasks, ledger, tmp_path):
     result = run(scripted_engine(script), ledger, tasks)
     result.save(tmp_path / "eval" / "results.json")
@@ -146,7 +164,7 @@ def test_save_and_load_keep_everything(scripted_engine, tasks, ledger, tmp_path)
     assert "0.438" in again._repr_html_() and "sums" in again._repr_html_()
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 1}', '{"format_version": 9}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 2}', '{"format_version": 1}'])
 def test_a_file_that_is_no_result_is_refused(tmp_path, text):
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(ConfigError, match=r"r\.json"):

@@ -221,7 +221,7 @@ def test_a_run_that_has_only_begun(tmp_path):
         ("run.json", '{"schema_version": 1, "harvest": [1]}', "harvest: expected a mapping, found list"),
         ("run.json", '{"schema_version": 1, "training": {"final_loss": 1}}', "section 'training' cannot be made"),
         ("run.json", '{"schema_version": 1, "stages": {"eval": 3}}', "section 'provenance' cannot be made"),
-        ("eval/student.json", "{}", "format_version: expected 1, found None"),
+        ("eval/student.json", "{}", "format_version: expected 2, found None"),
         ("gate/verdict.json", "nonsense", "verdict.json: is not JSON"),
         ("gate/verdict.json", "{}", "not a gate's verdict; judge again"),
         ("dataset/drops.parquet", "nonsense", "damaged or no Parquet file"),

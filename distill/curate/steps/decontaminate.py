@@ -62,12 +62,31 @@ class Decontaminate:
             self._index.add(prompt_words, problem, specific, min_specific_words)
         self._details: dict[str, str | None] = {}
 
+    def match(self, prompt: str) -> Match | None:
+        """The evaluation problem that a prompt copies, and the words they share; None if it copies none."""
+        return self._index.match(words(prompt))
+
     def filter(self, row: Row) -> Decision:
         prompt = row["prompt"]
         if prompt not in self._details:  # many samples share a prompt
-            self._details[prompt] = self._index.match(words(prompt))
+            found = self.match(prompt)
+            self._details[prompt] = None if found is None else str(found)
         detail = self._details[prompt]
         return True if detail is None else (False, "contaminated", detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Evidence that a prompt is a copy."""
+
+    problem: Problem
+    shared: Words
+    prompt_words: int
+    """Words of the evaluation problem's whole prompt."""
+
+    def __str__(self) -> str:
+        source, text = f"{self.problem.source} problem {self.problem.id}", " ".join(self.shared)
+        return f"shares {len(self.shared)} of {self.prompt_words} words with {source}: '{text}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +117,17 @@ class _Index:
         if not has_evidence:
             self.whole[len(prompt)][prompt] = problem
 
-    def match(self, candidate: Sequence[str]) -> str | None:
+    def match(self, candidate: Sequence[str]) -> Match | None:
         """The evidence that a prompt is a copy, or None."""
         for start, ngram in _ngrams(candidate, self.ngram_words):
             if found := self.by_ngram.get(ngram):
                 prompt, prompt_start, problem = found
                 shared = _extend(candidate, start, prompt, prompt_start, self.ngram_words)
-                return _evidence(shared, problem, len(prompt))
+                return Match(problem, shared, len(prompt))
         for length, prompts in self.whole.items():
             for start, ngram in _ngrams(candidate, length):
                 if ngram in prompts and not _goes_on(candidate, start, length):
-                    return _evidence(ngram, prompts[ngram], length)
+                    return Match(prompts[ngram], ngram, length)
         return None
 
 
@@ -189,8 +208,3 @@ def _goes_on(candidate: Sequence[str], start: int, length: int) -> bool:
     """True if a number or an operator touches the match: '6 + 5' is not a copy in '6 + 5 + 7'."""
     neighbours = [*candidate[max(0, start - 1) : start], *candidate[start + length : start + length + 1]]
     return any(is_mathematical(word) for word in neighbours)
-
-
-def _evidence(shared: Words, problem: Problem, prompt_length: int) -> str:
-    text = " ".join(shared)
-    return f"shares {len(shared)} of {prompt_length} words with {problem.source} problem {problem.id}: '{text}'"

@@ -1,0 +1,72 @@
+"""A hot probe: does the server give one completion for every seed?
+
+    message = repeats_itself(engine, ledger, problems, run_seed)          # None, or a reason for INVALID
+
+Samples of a run show repeats only where an item has several (`validity_samples.py`), and a sure model at temperature
+0.6 writes the same text twice: the embedded teacher does on 62 of 64 prompts. So a few prompts are asked with several
+seeds at temperature 1.5; where all texts are still the same (its pairs: 45 of 64), again at temperature 2 (11 of 64, so
+eight equal pairs come once in 10^6 runs). Costs at most 1,024 tokens a temperature. The probe's samples are in the
+ledger under their own parameters and problem ids (`probe/...`), so a gate that goes on does not ask again.
+Not covered: servers that repeat only some seeds; models that answer in a few tokens (no evidence, so no message).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from math import ceil
+
+from distill.engines.base import Engine, LedgerLike, sample_through_ledger
+from distill.records import Problem, Sample, SampleRequest, SamplingParams
+
+PAIRS = 8
+TEMPERATURES = (1.5, 2.0)
+MAX_NEW_TOKENS = 64
+FEWEST_TOKENS = 16
+"""Equal completions that are shorter are no evidence: a sure model says "C" twice at any temperature."""
+FEWEST_PAIRS = 4
+
+
+def repeats_itself(engine: Engine, ledger: LedgerLike, problems: Sequence[Problem], run_seed: int) -> str | None:
+    """A reason for INVALID if other seeds give the same text on every prompt that tells; else None.
+
+    A server that refuses the higher temperature is judged by the lower one. Raises: InfrastructureError if the
+    endpoint cannot be reached.
+    """
+    found = None
+    for temperature in TEMPERATURES:
+        pairs = _pairs(engine, ledger, problems, run_seed, SamplingParams(temperature, 1.0, MAX_NEW_TOKENS))
+        if any(one.text != other.text for one, other in pairs):
+            return None
+        telling = [one for one, _ in pairs if one.completion_tokens >= FEWEST_TOKENS and one.text.strip()]
+        if len(telling) >= FEWEST_PAIRS:
+            found = _message(engine, len(telling), temperature)
+        elif found is None:
+            return None
+    return found
+
+
+def _message(engine: Engine, num_pairs: int, temperature: float) -> str:
+    return (
+        f"{engine.model}: other seeds gave the same text in all {num_pairs} pairs of a probe at temperature "
+        f"{temperature:g}; samples must differ by seed, or many are one. The server ignores the seed or the "
+        "temperature, or a cache answers: mend that and draw again."
+    )
+
+
+def _pairs(
+    engine: Engine, ledger: LedgerLike, problems: Sequence[Problem], run_seed: int, params: SamplingParams
+) -> list[tuple[Sample, Sample]]:
+    """The first completion of a prompt beside each other one: about `PAIRS` in all, over the whole of the task."""
+    chosen = list(problems[:: max(1, len(problems) // PAIRS)])[:PAIRS]
+    seeds = 1 + ceil(PAIRS / max(1, len(chosen)))
+    requests = [
+        SampleRequest(f"probe/{problem.id}", engine.render(problem.prompt), index, params, run_seed)
+        for problem in chosen
+        for index in range(seeds)
+    ]
+    drawn = sorted(
+        sample_through_ledger(engine, ledger, requests), key=lambda sample: (sample.problem_id, sample.index)
+    )
+    groups = [list(group) for _, group in groupby(drawn, key=lambda sample: sample.problem_id)]
+    return [(first, other) for first, *others in groups for other in others]
