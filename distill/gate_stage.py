@@ -15,8 +15,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,15 +25,17 @@ from typing import TYPE_CHECKING, Any
 from distill.cards import load_baseline
 from distill.config import apply_overrides, parse
 from distill.errors import ConfigError, GateError
+from distill.evaluate.curves import curves_command
 from distill.evaluate.result import EvalResult
 from distill.evaluate.tasks import TaskData, read_tasks
-from distill.gate.contestant import Contestant, evaluated, recorded
+from distill.gate.contestant import Contestant, EngineOpener, evaluated, recorded
 from distill.gate.decide import baselines_of
 from distill.gate.report import write_verdict
 from distill.gate.sequential_gate import SequentialGate
 from distill.gate.spec import MODELS, Gate
+from distill.gate.validity import before_sampling
 from distill.gate.verdict import GateVerdict
-from distill.models import longest_completion, open_engine
+from distill.models import local_template, longest_completion, open_engine
 from distill.recipes import Endpoint
 from distill.records import Problem, SamplingParams
 from distill.store.ledger import Ledger
@@ -112,6 +115,13 @@ class GateStage:
                 name: self._opened(f"anchor {name}", what, ledger, items, stack, self._like())
                 for name, what in self.models.anchors.items()
             }
+            reasons = before_sampling(
+                self.gate,
+                problems,
+                baselines=baselines,
+                training=self.models.trained_on,
+                today=datetime.now(UTC).date(),
+            )
             verdict, results = SequentialGate(
                 gate=self.gate,
                 tasks=tasks,
@@ -121,6 +131,8 @@ class GateStage:
                 verify=pool.verify_many,
                 saved=saved_evidence(self.out / "gate" / "verdict.json"),
                 task_data=self.task_data,
+                invalid_before=reasons,
+                notes=self._notes(),
                 anchors=anchors,
                 save=partial(write_verdict, directory=self.out / "gate", is_final=False),
                 tell=self._tell,
@@ -137,7 +149,16 @@ class GateStage:
         what = self._named(who)
         if what is not None:
             return self._opened(who, what, ledger, items, stack, self._like())
-        return evaluated(who, EvalResult.load(self._measured(who)), ledger, self.openers.get(who))
+        opener = self._opener(self.openers[who], stack) if who in self.openers else None
+        return evaluated(who, EvalResult.load(self._measured(who)), ledger, opener)
+
+    def _opener(self, open_engine: Opener, stack: ExitStack) -> EngineOpener:
+        return stack.enter_context(closing(EngineOpener(open_engine)))
+
+    def _notes(self) -> list[str]:
+        if self.models.trained_on is not None:
+            return []
+        return ["contamination was not checked: name the student's training data with --trained-on."]
 
     def _measured(self, who: str) -> Path:
         return self.out / "eval" / f"{who}.json"
@@ -166,14 +187,16 @@ class GateStage:
         location, _, name = what.partition("#")
         if location.endswith(LEDGER_SUFFIX):
             source = ledger if _is_same(Path(location), ledger.path) else stack.enter_context(Ledger.open(location))
-            return recorded(who, source, [problem.id for problem in items], name or None)
+            return recorded(who, source, [problem.id for problem in items], name or None, local_template)
         settings = self.gate.sampling
         if location.startswith(("http://", "https://")):
             engine = open_engine(name or None, base_url=location, endpoint=self.endpoint)
         else:
             engine = open_engine(what, batch_size=settings.batch_size)
         params, seed = self._params(longest_completion(engine), like), settings.seed if like is None else like.run_seed
-        return Contestant(who, engine.model, engine.fingerprint, params, seed, ledger, open_engine=lambda: engine)
+        opener = self._opener(lambda: engine, stack)
+        opener()
+        return Contestant(who, engine.model, engine.fingerprint, params, seed, ledger, opener=opener)
 
     def _params(self, longest: int, like: EvalResult | None) -> SamplingParams:
         if like is not None:
@@ -194,6 +217,8 @@ class GateStage:
             path = self._measured(who)
             if not (path.exists() and _is_as_large(EvalResult.load(path), result)):
                 result.save(path)
+        if results:
+            curves_command(self.out)
 
 
 def _is_same(one: Path, other: Path) -> bool:

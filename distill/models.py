@@ -9,7 +9,9 @@ Not covered: a recipe's own models (`distill/run.py`), and samples in a ledger (
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +52,21 @@ def open_engine(
 def longest_completion(engine: LocalEngine | EndpointEngine) -> int:
     """R1's 32,768 tokens, or half of the model's context where that is less."""
     return min(R1_MAX_NEW_TOKENS, engine.context_tokens // 2)
+
+
+def local_template(name: str) -> Callable[[str], str] | None:
+    """The chat template of a card whose model lies here; None where it would have to be fetched, or is not known."""
+    if name in catalog.names("teachers"):
+        location = load_teacher(name).model_location
+    elif name in catalog.names("students"):
+        location = load_student(name).model_location
+    else:
+        return None
+    if not Path(location).is_dir() or importlib.util.find_spec("transformers") is None:
+        return None
+    from distill.engines.local import template_renderer
+
+    return template_renderer(location)
 
 
 def _served(

@@ -30,7 +30,7 @@ check "ruff check" "$bin/ruff" check .
 check "ruff format" "$bin/ruff" format --check .
 check "import layers" "$bin/lint-imports"
 check "mypy" "$bin/mypy" distill
-check "shellcheck" "$bin/shellcheck" scripts/*.sh scripts/slurm/*.sh .ci/run
+check "shellcheck" "$bin/shellcheck" scripts/*.sh scripts/slurm/*.sh scripts/ci/*.sh .ci/run
 
 "$bin/python" -m pytest -m "$selection" "$@" || failed+=("pytest")
 

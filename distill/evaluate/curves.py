@@ -226,10 +226,19 @@ def curves_command(directory: Path) -> Curves:
 def curves_in(directory: Path) -> Curves:
     """What `curves_command` computes, without writing it. Raises: as there."""
     folder = directory / "eval"
-    paths = [path for path in sorted(folder.glob("*.json")) if path.name not in NOT_RESULTS]
+    paths = [path for path in sorted(folder.glob("*.json")) if path.name not in NOT_RESULTS and not _has_kind(path)]
     if not paths:
         raise ConfigError(f"{folder}: no evaluation to draw curves of; `distill eval` makes one.")
     return curves_of_all({path.stem: EvalResult.load(path) for path in paths}, folder / CURVES_FILE)
+
+
+def _has_kind(path: Path) -> bool:
+    """Whether a file says that it is something else (lm-eval's own tasks: `official_evaluation`)."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # damaged: `EvalResult.load` says how
+    return isinstance(found, dict) and "kind" in found
 
 
 def curves_of_all(results: Mapping[str, EvalResult], known: Path | None = None) -> Curves:

@@ -173,7 +173,8 @@ def benchmark_interval_of_blocks(
     """Two-sided interval of a figure's expectation on exactly these items, from each item's variance by decoding.
 
     Normal in the mean over items, with a pseudo-block at 0 (1 for the upper end), as in `decoding_draws`; `blocks` is
-    how many disjoint blocks of k samples an item has. Exact only in the limit of many items or blocks.
+    how many disjoint blocks of k samples an item has. Exact only in the limit of many items or blocks; with the block
+    variances of overlapping subsets it is wide (cons@k, 1 to 30 items: nominal 95% held the truth in 98% and more).
     """
     mean, n = float(np.mean(values)), len(values)
     spread = float(np.sqrt(np.sum(variances))) / n

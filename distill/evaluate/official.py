@@ -31,6 +31,9 @@ PREFIX = "lm-eval/"
 FEWSHOT_SEED = 1234
 """lm-eval's default; which examples a prompt shows depends on it."""
 
+SHOWN_SPLITS = ("fewshot_split", "training_split", "validation_split")
+"""Where few-shot examples come from, the first that a task has; else from the split that is evaluated."""
+
 Files = str | Path | Mapping[str, str | Path]
 OfficialData = Mapping[str, Files]
 """Task name -> a JSONL file in place of its evaluation split, or files by split; columns as the task has them."""
@@ -102,9 +105,7 @@ def evaluate_official(
     names = [name.removeprefix(PREFIX) for name in names]
     if limit is not None and limit < 1:
         raise ConfigError(f"evaluation: limit: expected at least 1 item, found {limit}; leave it out for all items.")
-    loaded = _loaded(names, dict(data or {}), num_fewshot)
-    for task in loaded["tasks"].values():
-        _check(task, params)
+    loaded = _loaded(names, dict(data or {}), num_fewshot, params)
     lm = EngineLM(engine, ledger, params, run_seed=run_seed, on_sample=on_sample)
     found: Any = evaluator.evaluate(lm, loaded, limit=limit, apply_chat_template=True, fewshot_as_multiturn=False)
     return OfficialResult(
@@ -122,7 +123,7 @@ def evaluate_official(
 # --- lm-eval's task objects ------------------------------------------------------------------------------------------
 
 
-def _loaded(names: Sequence[str], data: dict[str, Files], num_fewshot: int | None) -> Any:
+def _loaded(names: Sequence[str], data: dict[str, Files], num_fewshot: int | None, params: SamplingParams) -> Any:
     from lm_eval.tasks import TaskManager
 
     if not names:
@@ -130,7 +131,7 @@ def _loaded(names: Sequence[str], data: dict[str, Files], num_fewshot: int | Non
     for name in data:
         if name not in names:
             raise ConfigError(f"data: '{name}' is not evaluated here; tasks of this run: {', '.join(names)}.")
-    files = {name: _file_of(name) for name in names}
+    files = {name: _file_of(name, params) for name in names}
     manager = TaskManager(include_defaults=None in files.values())  # its index of 13,000 files takes 15 seconds
     for name in names:
         if files[name] is None and name not in manager.all_tasks:
@@ -146,19 +147,21 @@ def _loaded(names: Sequence[str], data: dict[str, Files], num_fewshot: int | Non
     except Exception as error:  # a task's own module, datasets and lm-eval raise what they like
         shown = f"{type(error).__name__}: {error}"
         raise ConfigError(f"lm-eval tasks {', '.join(names)}: lm-eval cannot load them: {shown}") from error
-    for task in loaded["tasks"].values():
+    for name, task in loaded["tasks"].items():
+        _check(name, task.config.to_dict(), params)
         _set_fewshot(task, num_fewshot)
     return loaded
 
 
-def _file_of(name: str) -> Path | None:
-    """The file of a task that is called like its file, as most are."""
+def _file_of(name: str, params: SamplingParams) -> Path | None:
+    """The file of a task that is called like its file, as most are; refused if an engine cannot evaluate it."""
     import lm_eval.tasks
     from lm_eval.tasks._yaml_loader import load_yaml
 
     for path in Path(lm_eval.tasks.__file__).parent.rglob(f"{glob.escape(name)}.yaml"):
         config = load_yaml(path, resolve_func=False)
         if config.get("task") == name and "group" not in config:
+            _check(name, config, params)
             return path
     return None
 
@@ -178,9 +181,9 @@ def _spec(name: str, path: Path | None, files: Files | None, num_fewshot: int | 
 def _other_data(name: str, config: Mapping[str, Any], files: Files, num_fewshot: int | None) -> dict[str, Any]:
     evaluated = config.get("test_split") or config.get("validation_split")
     by_split = dict(files) if isinstance(files, Mapping) else {evaluated: files}
-    shown = config.get("fewshot_split") or config.get("training_split")
+    shown = next((split for key in SHOWN_SPLITS if (split := config.get(key))), evaluated)  # as lm-eval's fewshot_docs
     examples = _num_fewshot(config.get("num_fewshot"), num_fewshot)
-    needed = [evaluated, *([shown] if examples and not config.get("fewshot_config") else [])]
+    needed = dict.fromkeys([evaluated, *([shown] if examples and not config.get("fewshot_config") else [])])
     if missing := [str(split) for split in needed if split not in by_split]:
         raise ConfigError(
             f"data: {name}: no file for split {' and '.join(missing)} (its prompts show {examples} examples); give "
@@ -190,7 +193,7 @@ def _other_data(name: str, config: Mapping[str, Any], files: Files, num_fewshot:
     for path in paths.values():
         if not path.is_file():
             raise ConfigError(f"data: {name}: {path} is not a file; expected JSONL with the task's own columns.")
-    absent = {key: None for key in ("training_split", "fewshot_split") if config.get(key) not in (None, *paths)}
+    absent = {key: None for key in SHOWN_SPLITS if config.get(key) not in (None, *paths)}
     data_files = {split: str(path) for split, path in paths.items()}
     return {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": data_files}, **absent}
 
@@ -205,17 +208,23 @@ def _set_fewshot(task: Any, num_fewshot: int | None) -> None:
     task.set_fewshot_seed(seed=FEWSHOT_SEED)
 
 
-def _check(task: Any, params: SamplingParams) -> None:
-    name = f"lm-eval task {task.config.task}"
-    if task.config.output_type != "generate_until":
+def _check(name: str, config: Mapping[str, Any], params: SamplingParams) -> None:
+    """Of a file before it is loaded: some tasks download or compile things when they are."""
+    kind, repeats = config.get("output_type", "generate_until"), config.get("repeats") or 1
+    if kind != "generate_until":
         raise ConfigError(
-            f"{name}: output_type: found {task.config.output_type}, which needs log-likelihoods; engines sample text. "
+            f"lm-eval task {name}: output_type: found {kind}, which needs log-likelihoods; engines sample text. "
             "Use a task with output_type generate_until."
         )
-    if getattr(task, "UNSAFE_CODE", False) or task.config.unsafe_code:
-        raise ConfigError(f"{name}: runs model-written code without a sandbox; use the toolkit's own task humaneval.")
-    if task.config.repeats > 1 and params.temperature == 0:
-        raise ConfigError(f"{name}: repeats {task.config.repeats} at temperature 0 are copies; raise the temperature.")
+    if config.get("unsafe_code"):
+        raise ConfigError(
+            f"lm-eval task {name}: runs model-written code without a sandbox; use this toolkit's task humaneval."
+        )
+    if repeats > 1 and params.temperature == 0:
+        raise ConfigError(
+            f"lm-eval task {name}: asks for {repeats} samples an item, which at temperature 0 are copies of one "
+            "another; raise the temperature."
+        )
 
 
 # --- tokens ----------------------------------------------------------------------------------------------------------

@@ -132,10 +132,11 @@ def verdict_of(problem: Problem, completion: str, opened_by_prompt: bool = False
         if completion.verdict is not None or completion.sample is None:
             return completion.verdict
         return verify(problem, completion.sample)
-    return verify(problem, _sample_of_text(problem, completion, opened_by_prompt))
+    return verify(problem, sample_of_text(problem, completion, opened_by_prompt))
 
 
-def _sample_of_text(problem: Problem, text: str, opened_by_prompt: bool) -> Sample:
+def sample_of_text(problem: Problem, text: str, opened_by_prompt: bool = False) -> Sample:
+    """A text of another's model class as a sample, split at the thought; how it finished is taken to be "stop"."""
     reasoning, answer = split_reasoning(text, opened_by_prompt=opened_by_prompt)
     return Sample(
         key="",

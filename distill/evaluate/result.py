@@ -141,6 +141,8 @@ class TaskResult:
     samples_per_item: int
     n_items_in_task: int
     items: tuple[Item, ...]
+    items_hash: str = ""
+    """Of the task's items as they were (`tasks.items_hash`); empty where it was not recorded."""
 
     @cached_property
     def scores(self) -> Scores:
@@ -158,6 +160,7 @@ class TaskResult:
             "version": self.version,
             "samples_per_item": self.samples_per_item,
             "n_items_in_task": self.n_items_in_task,
+            "items_hash": self.items_hash,
             "scores": self.scores,
             "families": self.families,
             "items": [asdict(item) for item in self.items],
@@ -171,6 +174,7 @@ class TaskResult:
             samples_per_item=data["samples_per_item"],
             n_items_in_task=data["n_items_in_task"],
             items=tuple(_item(row) for row in data["items"]),
+            items_hash=data.get("items_hash", ""),
         )
 
 

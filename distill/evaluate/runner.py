@@ -20,10 +20,10 @@ from typing import Any
 from distill.engines.base import Engine
 from distill.errors import ConfigError, DistillError
 from distill.evaluate.documents import problem_of
-from distill.evaluate.observation import Observation, item_of, observe
+from distill.evaluate.observation import Observation, item_of, observe_all
 from distill.evaluate.result import EvalResult, Item, TaskResult
-from distill.evaluate.tasks import Task, TaskData, read_tasks
-from distill.records import Sample, SamplingParams
+from distill.evaluate.tasks import Task, TaskData, items_hash, read_tasks
+from distill.records import Problem, Sample, SamplingParams
 from distill.store.ledger import Ledger
 from distill.verify.classes import compare_in
 from distill.verify.pool import VerifierPool
@@ -103,6 +103,7 @@ def _score(
             samples_per_item=samples_per_item,
             n_items_in_task=len(loaded["tasks"][file.name].eval_docs),
             items=tuple(_item(record, pool) for record in found["samples"][file.name]),
+            items_hash=items_hash(_problems(loaded["tasks"][file.name])),
         )
         for file in files
     }
@@ -148,14 +149,20 @@ def _run(lm: Any, loaded: Any, limit: int | None) -> Any:
         raise
 
 
+def _problems(task: Any) -> list[Problem]:
+    """All items of a loaded task, whatever the limit."""
+    found = (problem_of(document) for document in task.eval_docs)
+    return [problem for problem in found if problem is not None]
+
+
 def _item(record: dict[str, Any], pool: VerifierPool) -> Item:
     """An item from lm-eval's record of it: the completions carry what was seen of them, or samples and verdicts."""
     problem = problem_of(record["doc"])
     assert problem is not None, "a document of ProblemTask holds its problem"
     completions = record["resps"][0]
+    seen = [completion.seen for completion in completions if completion.seen is not None]
     judged = [(problem, each.sample, each.verdict) for each in completions if each.sample is not None]
-    seen = [each.seen for each in completions if each.seen is not None] or observe(judged, pool.verify_many)
-    return item_of(problem, seen, compare_in(pool))
+    return item_of(problem, seen or observe_all(judged, pool.verify_many), compare_in(pool))
 
 
 @contextlib.contextmanager

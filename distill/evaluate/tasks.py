@@ -27,7 +27,7 @@ from distill.config import Strict, load_yaml, parse
 from distill.errors import ConfigError, InfrastructureError, ProblemError, did_you_mean
 from distill.evaluate.local_file import columns_in
 from distill.problems import COLUMNS, load_problems
-from distill.records import Problem
+from distill.records import Problem, stable_hash
 
 TASK_CLASS = "!function distill.evaluate.problem_task.ProblemTask"
 TaskData = Mapping[str, str | Path]
@@ -141,6 +141,15 @@ def read_tasks(names: Sequence[str], extra_task_dirs: Iterable[str | Path], task
             hint = did_you_mean(name, tasks) or f"; tasks of this run: {', '.join(tasks)}."
             raise ConfigError(f"task_data: '{name}' is not evaluated here{hint}")
     return list(tasks.values())
+
+
+def items_hash(problems: Sequence[Problem]) -> str:
+    """Hash of a task's items whatever their order: ids, prompts with their instruction, golds, tests, options."""
+    rows = [
+        [problem.id, problem.prompt, problem.answer, problem.meta.get("tests"), problem.meta.get("choices")]
+        for problem in problems
+    ]
+    return stable_hash(sorted(rows, key=lambda row: stable_hash(*row)), length=16)
 
 
 def held_out_problems(

@@ -12,6 +12,7 @@ Not covered: votes weighted by a reward model or by length.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ MOST_EXACT = 256
 RANDOM_SUBSETS = 2000
 RANDOM_PAIRS = 500
 SUBSET_SEED = 20260502
+_INTEGER = re.compile(r"-?[0-9]{1,30}")
 
 Counts = NDArray[np.int64]
 
@@ -50,12 +52,23 @@ def classes_of(
         spellings = Counter(one_spelling(answer) for answer in answers if answer is not None)
         numbers = {spelling: number for number, (spelling, _) in enumerate(spellings.most_common())}
         return tuple(None if answer is None else numbers[one_spelling(answer)] for answer in answers)
-    chosen = compare if compare is not None and name == "math" else _compare_here
+    chosen = _integers_first(compare or _compare_here) if name == "math" else _compare_here
     found: list[int | None] = [None] * len(answers)
     for number, each in enumerate(answer_classes(problem, answers, compare=chosen)):
         for member in each.members:
             found[member] = number
     return tuple(found)
+
+
+def _integers_first(compare: Compare) -> Compare:
+    """Plain integers need no library: 64 answers to a contest question have hundreds of pairs."""
+
+    def compared(problem: Problem, one: str, other: str) -> Outcome:
+        if _INTEGER.fullmatch(one) and _INTEGER.fullmatch(other):
+            return "correct" if int(one) == int(other) else "wrong"
+        return compare(problem, one, other)
+
+    return compared
 
 
 def _compare_here(problem: Problem, one: str, other: str) -> Outcome:

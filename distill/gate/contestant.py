@@ -1,12 +1,12 @@
 """A model in a sequential gate: where its samples come from, round by round.
 
     Contestant("student", model="mine", identity=engine.fingerprint, params=params, run_seed=0, ledger=ledger,
-               open_engine=lambda: engine)
+               opener=EngineOpener(lambda: engine))
     recorded(ledger, model="tiny")            # a harvest's or an evaluation's samples; nothing is drawn
 
 What was recorded comes first, by key, and needs no engine, no torch and no GPU; then the engine is opened, if there is
 one, and draws the rounds that follow.
-Not covered: opening engines (`distill/models.py`).
+Not covered: opening engines (`distill/models.py`), and closing them: whoever made the opener does.
 """
 
 from __future__ import annotations
@@ -18,12 +18,31 @@ from dataclasses import dataclass, field
 from distill.engines.base import Engine
 from distill.errors import GateError, did_you_mean
 from distill.evaluate.result import EvalResult
-from distill.gate.rounds import CompleteRound, GivenUp, Verify, complete_rounds, recorded_rounds
+from distill.gate.rounds import CompleteRound, GivenUp, complete_rounds, recorded_rounds
 from distill.records import Problem, Sample, SamplingParams, stable_hash
 from distill.store.ledger import Ledger
+from distill.verify.second_extract import Verify
 
 Keys = dict[str, dict[int, str]]
 """Sample keys by problem id and index."""
+
+
+class EngineOpener:
+    """Opens an engine when it is first needed, and once; `engine` is None until then."""
+
+    def __init__(self, open_engine: Callable[[], Engine]) -> None:
+        self._open = open_engine
+        self.engine: Engine | None = None
+
+    def __call__(self) -> Engine:
+        if self.engine is None:
+            self.engine = self._open()
+        return self.engine
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self.engine is not None:
+            self.engine.close()
 
 
 @dataclass(frozen=True)
@@ -37,7 +56,16 @@ class Contestant:
     run_seed: int
     ledger: Ledger
     keys: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
-    open_engine: Callable[[], Engine] | None = None
+    opener: EngineOpener | None = None
+    render: Callable[[str], str] | None = None
+    """The chat template, where it is at hand without the model: recorded samples must have been asked with it."""
+    items_hashes: Mapping[str, str] = field(default_factory=dict)
+    """By task, of the items that recorded samples answer."""
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine, where one was opened."""
+        return None if self.opener is None else self.opener.engine
 
     @property
     def evidence_identity(self) -> str:
@@ -55,24 +83,21 @@ class Contestant:
                     return
                 yield each
                 number += 1
-        if self.open_engine is None or number >= max_rounds:
+        if self.opener is None or number >= max_rounds:
             return
-        engine = self.open_engine()
-        try:
-            self._check(engine, number)
-            yield from complete_rounds(
-                engine,
-                self.ledger,
-                problems,
-                self.params,
-                run_seed=self.run_seed,
-                verify=verify,
-                first_round=number,
-                max_rounds=max_rounds,
-                given_up=given_up,
-            )
-        finally:
-            engine.close()
+        engine = self.opener()
+        self._check(engine, number)
+        yield from complete_rounds(
+            engine,
+            self.ledger,
+            problems,
+            self.params,
+            run_seed=self.run_seed,
+            verify=verify,
+            first_round=number,
+            max_rounds=max_rounds,
+            given_up=given_up,
+        )
 
     def _check(self, engine: Engine, num_recorded: int) -> None:
         if engine.fingerprint != self.identity:
@@ -83,9 +108,7 @@ class Contestant:
             )
 
 
-def evaluated(
-    who: str, result: EvalResult, ledger: Ledger, open_engine: Callable[[], Engine] | None = None
-) -> Contestant:
+def evaluated(who: str, result: EvalResult, ledger: Ledger, opener: EngineOpener | None = None) -> Contestant:
     """A model with the samples that its evaluation drew; `ledger` holds them."""
     keys: Keys = {}
     for task in result.tasks.values():
@@ -93,13 +116,22 @@ def evaluated(
             samples = ledger.get_samples(item.sample_keys)
             keys[item.problem_id] = {sample.index: key for key, sample in samples.items()}
     params = SamplingParams(**result.params)
-    return Contestant(who, result.model, result.model_fingerprint, params, result.run_seed, ledger, keys, open_engine)
+    hashes = {name: task.items_hash for name, task in result.tasks.items()}
+    identity, seed = result.model_fingerprint, result.run_seed
+    return Contestant(who, result.model, identity, params, seed, ledger, keys, opener, items_hashes=hashes)
 
 
-def recorded(who: str, ledger: Ledger, problems: Collection[str], model: str | None = None) -> Contestant:
+def recorded(
+    who: str,
+    ledger: Ledger,
+    problems: Collection[str],
+    model: str | None = None,
+    template_of: Callable[[str], Callable[[str], str] | None] | None = None,
+) -> Contestant:
     """A model whose samples of these problems are in a ledger, drawn by a harvest or an evaluation.
 
-    Raises: GateError where there are none, or where several models or settings have them and `model` names none.
+    `template_of` gives the chat template of a model's name where it is at hand, to check the prompts by. Raises:
+    GateError where there are none, or where several models or settings have them and `model` names none.
     """
     wanted = set(problems)
     found: dict[tuple[str, str], _Group] = {}
@@ -128,7 +160,9 @@ def recorded(who: str, ledger: Ledger, problems: Collection[str], model: str | N
             f"gate: {ledger.path}: {first.model} has samples of {len(chosen.keys)} of {len(wanted)} items, none of "
             f"{missing}; only complete rounds count. Sample the rest, or choose a gate of the tasks that are there."
         )
-    return Contestant(who, first.model, first.model_fingerprint, SamplingParams(**first.params), 0, ledger, chosen.keys)
+    render = None if template_of is None else template_of(first.model)
+    params = SamplingParams(**first.params)
+    return Contestant(who, first.model, first.model_fingerprint, params, 0, ledger, chosen.keys, render=render)
 
 
 class _Group:

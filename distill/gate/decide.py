@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,7 @@ def judge(
         n_items=sum(len(count.num_correct) for count in counts),
         samples_per_item=min(count.k for count in counts),
         resampling_seed=RESAMPLING_SEED,
+        models={who: _figures(gate, result) for who, result in results.items()},
     )
 
 
@@ -185,3 +187,13 @@ def _counts(result: EvalResult, name: str) -> Counts:
     task = result.tasks[name]
     items = sorted(task.items, key=lambda item: item.problem_id)
     return Counts(name, tuple(item.num_correct for item in items), task.samples_per_item)
+
+
+def _figures(gate: Gate, result: EvalResult) -> dict[str, Any]:
+    """What was sampled of a model, in its evaluation."""
+    tasks = [result.tasks[name] for name in gate.tasks]
+    return {
+        "model": result.model,
+        "rounds": min(task.samples_per_item for task in tasks),
+        "completion_tokens": sum(sum(item.completion_tokens) for task in tasks for item in task.items),
+    }

@@ -17,17 +17,17 @@ Not covered: whether the answers may be judged (`validity.py`), and lm-eval task
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from distill.engines.base import Engine, LedgerLike, draw
 from distill.errors import GateError, InfrastructureError
-from distill.evaluate.observation import Observation, observe
+from distill.evaluate.observation import Observation, observe_all
 from distill.records import Problem, Sample, SampleRequest, SamplingParams, Unanswered, Verdict
 from distill.verify.base import current_version
+from distill.verify.second_extract import Verify
 
-Verify = Callable[[Iterable[tuple[Problem, Sample]]], Iterable[Verdict]]
 GivenUp = Mapping[tuple[str, int], str]
 """(item, index) -> why the engine gave that request up, in an earlier run."""
 ROUNDS_AHEAD = 1
@@ -221,12 +221,9 @@ def _scored(
     number: int, found: _Open, problems: Mapping[str, Problem], ledger: LedgerLike, verify: Verify
 ) -> CompleteRound:
     verdicts = _verdicts(found.samples, problems, ledger, verify)
-    judged = [
-        (problems[item], found.samples[item], verdicts[found.samples[item].key])
-        for item in problems
-        if item in found.samples
-    ]
-    seen = {problem.id: each for (problem, _, _), each in zip(judged, observe(judged, verify), strict=True)}
+    items = [item for item in problems if item in found.samples]
+    judged = [(problems[item], found.samples[item], verdicts[found.samples[item].key]) for item in items]
+    seen = dict(zip(items, observe_all(judged, verify), strict=True))
     return CompleteRound(number, seen, found.unanswered, found.num_drawn, found.drawn_tokens)
 
 

@@ -11,26 +11,29 @@ Not covered: opening models (`distill/models.py`), files (`report.py`).
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distill.cards import Baseline
 from distill.errors import GateError
 from distill.evaluate.metrics import RESAMPLING_SEED
-from distill.evaluate.result import EvalResult
+from distill.evaluate.result import EvalResult, TaskResult, with_unanswered
 from distill.evaluate.runner import score_recorded
-from distill.evaluate.tasks import Task, TaskData
+from distill.evaluate.tasks import Task, TaskData, items_hash
 from distill.gate.anchor import anchor_rows
 from distill.gate.contestant import Contestant
 from distill.gate.decide import overall
 from distill.gate.question import questions
-from distill.gate.rounds import CompleteRound, Verify
+from distill.gate.repeats import repeats_itself
+from distill.gate.rounds import CompleteRound
 from distill.gate.spec import Gate
-from distill.gate.validity import invalid_reasons
+from distill.gate.validity import invalid_reasons, prompt_hashes, recorded_prompts
 from distill.gate.verdict import GateOutcome, GateVerdict
 from distill.records import Problem
+from distill.verify.second_extract import Verify
 
 EVIDENCE_VERSION = 1
 Progress = Callable[[str], None]
@@ -74,6 +77,7 @@ class SequentialGate:
             if saved.get("identities", {}).get(who) == each.evidence_identity
         }
         self._history: dict[str, list[CompleteRound]] = {who: [] for who in self.contestants}
+        self._probed: set[str] = set()
         self._drawn_tokens = 0
         self._seconds = 0.0
 
@@ -82,14 +86,14 @@ class SequentialGate:
 
         Raises: InfrastructureError where a model cannot be sampled (what was drawn is saved), GateError.
         """
-        if self.invalid_before:
-            return self._verdict("INVALID", self.invalid_before, "invalid"), {}
+        if reasons := [*self.invalid_before, *self._repeats()]:
+            return self._verdict("INVALID", reasons, "invalid"), {}
         self.save(self._verdict("INCONCLUSIVE", (), None))  # an older verdict must not be taken for this run's
         started = time.monotonic()
         stopped_by = self._draw()
         self._seconds = time.monotonic() - started
         results = {who: self._result(who) for who in self.contestants if self._history[who]}
-        reasons = invalid_reasons(self.gate, results)
+        reasons = self._invalid(results) + self._repeats()
         outcome: GateOutcome = "INVALID" if reasons else overall([each.test.outcome for each in self._questions])
         anchors = [row for name in self.anchors for row in self._anchor(name)]
         return self._verdict(outcome, reasons, stopped_by, results, anchors), results
@@ -102,6 +106,32 @@ class SequentialGate:
         with closing(stream):
             rounds = list(stream)
         return anchor_rows(self.gate, self.baselines[baseline], self.anchors[baseline].model, self.problems, rounds)
+
+    def _invalid(self, results: Mapping[str, EvalResult]) -> list[str]:
+        items = [problem for found in self.problems.values() for problem in found]
+        prompts = {who: self._prompts(who, result, items) for who, result in results.items()}
+        today = {task: items_hash(found) for task, found in self.problems.items()}
+        return invalid_reasons(self.gate, results, prompts=prompts, items=today)
+
+    def _prompts(self, who: str, result: EvalResult, items: Sequence[Problem]) -> dict[str, str]:
+        """By item, the prompt that recorded samples must have been asked with; empty where that is not known."""
+        each = self.contestants[who]
+        if each.render is not None:
+            return prompt_hashes(each.render, items)
+        if not each.keys or each.items_hashes:
+            return {}
+        return recorded_prompts([item for task in result.tasks.values() for item in task.items], items)
+
+    def _repeats(self) -> list[str]:
+        """Models that give one completion for every seed, by a probe of every engine that was opened since the last."""
+        reasons = []
+        for who, each in self.contestants.items():
+            if each.engine is None or who in self._probed or each.params.temperature == 0:
+                continue
+            self._probed.add(who)
+            message = repeats_itself(each.engine, each.ledger, list(self._items.values()), each.run_seed)
+            reasons += [f"{who}: {message}"] if message else []
+        return reasons
 
     def _draw(self) -> str:
         """Rounds, until there is a reason to stop; gives that reason."""
@@ -188,7 +218,7 @@ class SequentialGate:
             for problem in found
         }
         num_drawn = sum(each.num_drawn for each in rounds)
-        return EvalResult(
+        result = EvalResult(
             model=contestant.model,
             model_fingerprint=contestant.identity,
             params=contestant.params.to_dict(),
@@ -198,6 +228,15 @@ class SequentialGate:
             seconds=self._seconds,
             **score_recorded(self.tasks, seen, task_data=self.task_data),
         )
+        result = replace(result, tasks={name: self._as_recorded(who, task) for name, task in result.tasks.items()})
+        lost = Counter(item for item, _, _ in self._unanswered(who))
+        return with_unanswered(
+            result, {task: {problem.id: lost[problem.id] for problem in found} for task, found in self.problems.items()}
+        )
+
+    def _as_recorded(self, who: str, task: TaskResult) -> TaskResult:
+        """Recorded samples answer the items of their time."""
+        return replace(task, items_hash=self.contestants[who].items_hashes.get(task.task) or task.items_hash)
 
     def _verdict(
         self,
@@ -218,7 +257,7 @@ class SequentialGate:
             tasks=tuple(self.gate.tasks),
             student_model=student.model,
             comparisons=rows,
-            reasons=tuple(reasons or [row.sentence for row in rows]),
+            reasons=tuple(reasons or [*(row.sentence for row in rows), *self._why_undecided(outcome, stopped_by)]),
             n_items=len(self._items),
             samples_per_item=len(self._history["student"]),
             resampling_seed=RESAMPLING_SEED,
@@ -228,6 +267,22 @@ class SequentialGate:
             stopped_by=stopped_by,
             evidence=self._evidence(),
         )
+
+    def _why_undecided(self, outcome: GateOutcome, stopped_by: str | None) -> list[str]:
+        if outcome != "INCONCLUSIVE" or stopped_by is None:
+            return []
+        rounds, budget = len(self._history["student"]), self.gate.budget
+        return [
+            {
+                "cap": f"no verdict within gate.budget.max_rounds={budget.max_rounds}; raise it, and the same command "
+                "adds rounds to this evidence.",
+                "budget": f"out of budget: {self._drawn_tokens} completion tokens were drawn, "
+                f"gate.budget.max_completion_tokens={budget.max_completion_tokens}; the same command goes on from "
+                "here with as many more.",
+                "samples": f"the recorded samples end after {rounds} complete rounds, at most {budget.max_rounds} were "
+                "asked for; name a model that can be sampled, or record more.",
+            }[stopped_by]
+        ]
 
     def _anew(self) -> list[str]:
         return [

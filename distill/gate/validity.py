@@ -20,7 +20,8 @@ from pathlib import Path
 
 from distill.cards import Baseline
 from distill.errors import GateError, did_you_mean
-from distill.evaluate.result import EvalResult, Item, with_unanswered
+from distill.evaluate.result import EvalResult, Item, TaskResult
+from distill.evaluate.tasks import items_hash
 from distill.gate.contamination import contamination
 from distill.gate.gold_format import duplicate_reasons, gold_reasons
 from distill.gate.spec import Gate
@@ -57,36 +58,27 @@ def invalid_reasons(
     gate: Gate,
     results: Mapping[str, EvalResult],
     *,
-    unanswered: Mapping[str, Mapping[str, Mapping[str, int]]] | None = None,
     prompts: Mapping[str, Mapping[str, str]] | None = None,
+    items: Mapping[str, str] | None = None,
     heed_seeds: Collection[str] = (),
 ) -> list[str]:
     """One sentence for every check that fails, over all models and the gate's tasks.
 
-    `unanswered`: model -> task -> item id -> samples that the engine gave up after a timeout or a refusal; they are
-    observed failures, there but capped. `prompts`: model -> item id -> hash of the prompt as it is today
-    (`prompt_hashes`, or `recorded_prompts` for a ledger); the samples must have been drawn with it.
+    Samples that the engine gave up after a timeout or a refusal are observed failures (`with_unanswered`), there but
+    capped. `prompts`: model -> item id -> hash of the prompt as it is today (`prompt_hashes`), for models whose chat
+    template is at hand; samples of a ledger must have been drawn with it. `items`: task -> `items_hash` of today.
     `heed_seeds`: models that a probe has cleared of repeating themselves (`repeats.heeds_seed`).
     """
     reasons = []
-    for who, given in results.items():
-        result = with_unanswered(given, (unanswered or {}).get(who, {}))
+    for who, result in results.items():
         for name in gate.tasks:
             task = result.tasks[name]
             found = counts(gate, task) + repeats(task, result.params, heeds_seed=who in heed_seeds)
             found += asked_alike(task, result.params, (prompts or {}).get(who))
+            found += _other_items(task, (items or {}).get(name))
             found += rates(gate, task) if who != MAY_RAMBLE else []
             reasons += [f"{who} on {name}: {reason}" for reason in found]
     return reasons + _same_items(gate, results)
-
-
-def items_hash(problems: Sequence[Problem]) -> str:
-    """Hash of a task's items whatever their order: ids, prompts with their instruction, golds, tests, options."""
-    rows = [
-        [problem.id, problem.prompt, problem.answer, problem.meta.get("tests"), problem.meta.get("choices")]
-        for problem in problems
-    ]
-    return stable_hash(sorted(rows, key=lambda row: stable_hash(*row)), length=16)
 
 
 def prompt_hashes(render: Callable[[str], str], problems: Sequence[Problem]) -> dict[str, str]:
@@ -162,6 +154,16 @@ def _enough_items(gate: Gate, name: str, problems: Sequence[Problem]) -> list[st
     if needed is None or len(problems) >= needed:
         return []
     return [f"{name}: {len(problems)} items in the task, at least {needed} are needed; give the whole data set."]
+
+
+def _other_items(task: TaskResult, today: str | None) -> list[str]:
+    """Whether the evaluation was of the task as it is today; one that does not say (an older file) may be."""
+    if not task.items_hash or today is None or task.items_hash == today:
+        return []
+    return [
+        f"evaluated on items with hash {task.items_hash}, the task's are {today} today: prompts, the instruction or "
+        "gold answers changed since; evaluate again."
+    ]
 
 
 def _same_items(gate: Gate, results: Mapping[str, EvalResult]) -> list[str]:

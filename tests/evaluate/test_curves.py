@@ -164,6 +164,7 @@ def test_command_writes_the_curves_of_every_evaluation(tmp_path):
     result(ITEMS, 4).save(tmp_path / "eval" / "student.json")
     result(ITEMS[:1], 4, "t").save(tmp_path / "eval" / "teacher.json")
     (tmp_path / "eval" / "results.json").write_text("{}")
+    (tmp_path / "eval" / "official.json").write_text('{"kind": "official_evaluation"}')
     written = curves_command(tmp_path)
     assert load_curves(tmp_path / "eval" / "curves.json") == json.loads(json.dumps(written))
     assert set(written["models"]) == {"student", "teacher"}
@@ -183,6 +184,10 @@ def test_command_keeps_force_closed_curves_of_the_same_samples(tmp_path):
 
 def test_command_says_what_is_missing_or_damaged(tmp_path):
     with pytest.raises(ConfigError, match="no evaluation to draw curves of; `distill eval` makes one"):
+        curves_command(tmp_path)
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "student.json").write_text("{")
+    with pytest.raises(ConfigError, match="not an evaluation result"):
         curves_command(tmp_path)
     result(ITEMS, 4).save(tmp_path / "eval" / "student.json")
     for text, message in (("{", "is not JSON"), ('{"format_version": 9}', "expected 1 with models, found 9")):

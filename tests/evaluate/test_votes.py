@@ -7,8 +7,11 @@ import pytest
 
 from distill.evaluate import votes
 from distill.evaluate.metrics import cons_at_k, pass_at_k, pass_noise
+from distill.evaluate.result import EvalResult
+from distill.evaluate.runner import evaluate
 from distill.evaluate.votes import classes_of, consensus_curve, consensus_noise
-from distill.records import Problem
+from distill.records import Problem, SamplingParams
+from distill.store.ledger import Ledger
 from distill.verify.classes import compare_in
 from distill.verify.pool import VerifierPool
 
@@ -115,6 +118,34 @@ def test_answers_that_mean_the_same_are_one_class():
     assert found == (1, 0, 0, None, 0)
     assert classes_of(problem("math"), ["0.5", "1/2"]) == (0, 0)
     assert classes_of(problem("exact", "yes"), ["no", "yes", "no"]) == (0, 1, 0)
+
+
+def test_plain_integers_are_compared_by_value_without_a_library():
+    def never(*_):
+        raise AssertionError("the library was asked")
+
+    assert classes_of(problem("math", "73"), ["073", "73", "7", "-7"], compare=never) == (0, 0, 1, 2)
+
+
+def test_an_evaluation_keeps_the_classes_and_votes_by_them(scripted_engine, tmp_path):
+    """Through lm-eval: two spellings of the right answer outvote a wrong one that is as frequent as either."""
+    (tmp_path / "halves.yaml").write_text(
+        "task: halves\nclass: !function distill.evaluate.problem_task.ProblemTask\nmetadata:\n  version: 1.0\n"
+        "  problems: [{jsonl: {path: half.jsonl, prompt: q, answer: a, domain: math, licence: MIT, verifier: math}}]\n"
+    )
+    (tmp_path / "half.jsonl").write_text('{"q": "What is a half?", "a": "1/2"}\n')
+    answers = ["0.5", "3", r"\frac{1}{2}"]
+    engine = scripted_engine(lambda message, index: rf"<think>{index}</think>\boxed{{{answers[index]}}}")
+    with Ledger.open(tmp_path / "ledger.db", create=True) as ledger:
+        result = evaluate(
+            ["halves"], engine, ledger, samples_per_item=3, params=SamplingParams(0.6, 0.95, 64), run_seed=3,
+            extra_task_dirs=[tmp_path], verify_workers=1,
+        )  # fmt: skip
+    (item,) = result.tasks["halves"].items
+    assert item.answer_classes == item.votes == (0, 1, 0)
+    assert result.tasks["halves"].scores["cons@k"] == 1.0
+    result.save(tmp_path / "student.json")
+    assert EvalResult.load(tmp_path / "student.json").tasks == result.tasks
 
 
 def test_answers_to_puzzles_are_compared_as_text():

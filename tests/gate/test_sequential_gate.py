@@ -13,7 +13,7 @@ from distill.cards import Baseline
 from distill.errors import GateError, InfrastructureError
 from distill.evaluate.result import EvalResult
 from distill.evaluate.tasks import read_tasks
-from distill.gate.contestant import Contestant, evaluated, recorded
+from distill.gate.contestant import Contestant, EngineOpener, evaluated, recorded
 from distill.gate.sequential_gate import SequentialGate
 from distill.gate.spec import Gate
 from distill.records import SamplingParams
@@ -60,7 +60,7 @@ def world(tmp_path, start_server, open_at, ledger):
 
         def contestant(self, who="student", into=ledger, **settings):
             engine = open_at(self.server, **settings)
-            return Contestant(who, "t", engine.fingerprint, PARAMS, 3, into, open_engine=lambda: engine)
+            return Contestant(who, "t", engine.fingerprint, PARAMS, 3, into, opener=EngineOpener(lambda: engine))
 
         def gate(self, gate, task, contestants, **more):
             given = {"baselines": {}, "verify": verify_all, **more}
@@ -80,7 +80,8 @@ def test_a_bad_student_fails_after_few_rounds_and_one_more_is_drawn_at_most(worl
     assert (verdict.outcome, verdict.stopped_by, verdict.exit_code) == ("FAIL", "verdict", 3)
     assert row.rounds == row.decided_at_round == verdict.samples_per_item < 10
     assert row.student == pytest.approx(0.1) and row.needed == pytest.approx(0.6)
-    assert ledger.count() <= 10 * (row.rounds + 1)
+    drawn = [sample for sample in ledger.samples() if not sample.problem_id.startswith("probe/")]
+    assert len(drawn) <= 10 * (row.rounds + 1)
     assert len(saved) == row.rounds + 1 and saved[0].outcome == "INCONCLUSIVE" and not saved[0].comparisons
     assert "to fail" in verdict.reasons[0] and json.loads(json.dumps(verdict.to_dict()))
     scored = results["student"]
@@ -120,6 +121,7 @@ def test_evidence_goes_on_where_it_stopped_and_the_ledger_is_not_paid_twice(worl
     task = world.task(10, 3)
     first, _ = world.gate(gate, task, [world.contestant()]).judge()
     assert (first.outcome, first.stopped_by, first.comparisons[0].final_test) == ("INCONCLUSIVE", "cap", "spent")
+    assert "no verdict within gate.budget.max_rounds=3" in first.reasons[-1]
     again, _ = world.gate(gate, task, [world.contestant()], saved=first.evidence).judge()
     assert again.comparisons == first.comparisons
     assert again.models["student"]["completion_tokens_drawn"] == 0
@@ -131,7 +133,7 @@ def test_evidence_goes_on_where_it_stopped_and_the_ledger_is_not_paid_twice(worl
         == first.evidence["questions"]["student >= 0.7"]["log_e"]
     )
     assert more.comparisons[0].final_test == "spent"
-    other = [replace(world.contestant(), identity="another model", open_engine=None)]
+    other = [replace(world.contestant(), identity="another model", opener=None)]
     with pytest.raises(GateError, match="no complete round of the student"):
         world.gate(gate, task, other, saved=first.evidence).judge()
     warm = [replace(world.contestant(), params=replace(PARAMS, temperature=0.7))]
@@ -149,7 +151,8 @@ def test_the_token_budget_is_kept_to_a_round_and_a_later_run_goes_on(world):
     most = 2 * one.models["student"]["completion_tokens_drawn"]
     gate = spec({"against": "constant", "minimum": 0.7}, budget={"max_rounds": 12, "max_completion_tokens": most})
     first, _ = world.gate(gate, task, [world.contestant()]).judge()
-    assert (first.outcome, first.stopped_by) == ("INCONCLUSIVE", "budget") and first.samples_per_item <= 4
+    assert (first.outcome, first.stopped_by, first.exit_code) == ("INCONCLUSIVE", "budget", 6)
+    assert "out of budget" in first.reasons[-1] and first.samples_per_item <= 4
     second, _ = world.gate(gate, task, [world.contestant()], saved=first.evidence).judge()
     assert second.samples_per_item > first.samples_per_item
 
@@ -179,6 +182,7 @@ def test_more_rounds_than_were_recorded(world, ledger):
     longer = spec({"against": "constant", "minimum": 0.7}, budget={"max_rounds": 30})
     verdict, _ = world.gate(longer, task, [recorded("student", ledger, items)]).judge()
     assert (verdict.outcome, verdict.stopped_by, verdict.exit_code) == ("INCONCLUSIVE", "samples", 4)
+    assert verdict.reasons[-1].startswith("the recorded samples end after 2 complete rounds, at most 30")
 
 
 def test_a_dead_server_keeps_the_rounds_before_it(world, ledger):

@@ -15,8 +15,8 @@ import pytest
 from distill.cards import ReasoningFormat
 from distill.engines.base import sample_through_ledger
 from distill.engines.endpoint import EndpointEngine
-from distill.evaluate.observation import item_of, observe
-from distill.evaluate.result import EvalResult, TaskResult
+from distill.evaluate.observation import item_of, observe_all
+from distill.evaluate.result import EvalResult, TaskResult, with_unanswered
 from distill.gate.rounds import complete_rounds
 from distill.gate.spec import Gate
 from distill.gate.validity import invalid_reasons, prompt_hashes, recorded_prompts
@@ -59,7 +59,7 @@ def score(engine, ledger, problems, k, requests=None):
     for sample in sorted(sample_through_ledger(engine, ledger, requests), key=lambda sample: sample.index):
         drawn[sample.problem_id].append(sample)
     items = tuple(
-        item_of(each, observe([(each, sample, verify(each, sample)) for sample in drawn[each.id]], verify_all))
+        item_of(each, observe_all([(each, sample, verify(each, sample)) for sample in drawn[each.id]], verify_all))
         for each in problems
     )
     task = TaskResult("sums", 1.0, k, len(problems), items)
@@ -195,13 +195,17 @@ def test_too_few_samples_and_samples_that_were_given_up(run):
     source = complete_rounds(engine, ledger, asked, PARAMS, run_seed=3, verify=verify_all, max_rounds=1)
     (only,) = list(source)
     rest = [problem for problem in problems if problem.id not in only.unanswered]
-    result = score(engine, ledger, problems, 1, requests_of(engine, rest, 1))
+    result = score(engine, ledger, rest, 1)
+    never = replace(result.tasks["sums"].items[0], problem_id="p5", outcomes=(), answers=(), completion_tokens=())
+    never = replace(never, answer_classes=(), sample_keys=())
+    task = replace(result.tasks["sums"], items=(*result.tasks["sums"].items, never), n_items_in_task=N)
+    result = replace(result, tasks={"sums": task})
     (missing,) = reasons(result)
     assert "11 samples, expected 12 (12 items x 1); 1 items have another number, e.g. item p5 has 0" in missing
-    given_up = {"student": {"sums": dict.fromkeys(only.unanswered, 1)}}
-    (found,) = invalid_reasons(gate(), {"student": result}, unanswered=given_up)
+    result = with_unanswered(result, {"sums": dict.fromkeys(only.unanswered, 1)})
+    (found,) = reasons(result)
     assert "unanswered_rate 8.3%, at most 5.0% is allowed; the engine gave these requests up" in found
-    assert invalid_reasons(gate(max_unanswered_rate=0.1), {"student": result}, unanswered=given_up) == []
+    assert invalid_reasons(gate(max_unanswered_rate=0.1), {"student": result}) == []
 
 
 def test_samples_of_another_prompt(run):
