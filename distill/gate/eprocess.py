@@ -33,9 +33,9 @@ likelihood ratio of q to it is B itself, so B is the growth-optimal e-variable o
 
 Everything else is policy: it changes how fast E grows, never whether it is valid. Centres: running means of the items,
 shrunk, tilted to the bar along their variances. Stakes: a mixture over decision times (growth; the longest for
-evidence that is continued with a larger cap), and a share of wealth that plays for 1/alpha at the cap itself (reaching a goal by
-a deadline: Browne 1999, Adv. Appl. Prob. 31(2)). That share is the final test at the cap: it wins back part of the
-power that betting lacks near the bar, and is still a bet.
+evidence that is continued with a larger cap), and a share of wealth that plays for 1/alpha at the cap itself (reaching
+a goal by a deadline: Browne 1999, Adv. Appl. Prob. 31(2)). That share is the final test at the cap: it wins back part
+of the power that betting lacks near the bar, and is still a bet.
 Related: Waudby-Smith & Ramdas, arXiv:2010.09686; Turner & Grunwald, arXiv:2302.11401; Spertus et al., arXiv:2409.06680.
 Not covered: dependence between items or rounds (a server that repeats a seed), and new items (`population.py`).
 """
