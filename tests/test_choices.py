@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from distill.choices import gold_letter, read_choices, with_choices
+from distill.choices import gold_letter, read_choices, shuffled_choices, with_choices
 from distill.errors import ProblemError
 from distill.problems import load_problems, question
 
@@ -58,3 +58,17 @@ def test_a_source_of_multiple_choice_problems(tmp_path: Path) -> None:
     assert problem.prompt == "Which?\n\nA. red\nB. blue\nC. green\n\nName a letter."
     assert (problem.answer, problem.meta["choices"]) == ("B", ["red", "blue", "green"])
     assert question(problem) == "Which?\n\nA. red\nB. blue\nC. green"
+
+
+def test_options_are_ordered_by_key_and_text_alone() -> None:
+    order, letter = shuffled_choices("red", ["blue", "green", "red"], key="q1", where="x")
+    assert order["ABCD".index(letter)] == "red" and sorted(order) == ["blue", "green", "red", "red"]
+    assert shuffled_choices(" red\n", ["green", "blue", "red"], key="q1", where="x")[0] == order
+    assert len({tuple(shuffled_choices("a", ["b", "c"], key=str(n), where="x")[0]) for n in range(40)}) == 6
+    with pytest.raises(ProblemError, match="row 3: choices"):
+        shuffled_choices("red", ["blue", None], key="q1", where="row 3")
+
+
+def test_options_are_shown_even_where_the_question_holds_their_texts() -> None:
+    assert with_choices("Is it 1 or 2?", ["1", "2"]) == "Is it 1 or 2?"
+    assert with_choices("Is it 1 or 2?", ["1", "2"], always=True).endswith("\nA. 1\nB. 2")

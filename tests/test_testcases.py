@@ -104,3 +104,10 @@ def test_a_missing_column_is_named(verifier: str, needs: str, tmp_path: Path) ->
     spec = {"path": "c.jsonl", "prompt": "q", "domain": "d", "licence": "MIT", "verifier": verifier}
     with pytest.raises(ProblemError, match=f"missing {needs}, which verifier {verifier} needs"):
         load_problems([{"jsonl": spec}], base_dir=tmp_path)
+
+
+def test_what_a_question_shows_travels_with_its_tests() -> None:
+    tests = read_tests(["assert f() == 1"], setup="import math\n", where="x")
+    assert tests["setup"] == "import math\n" and "setup" not in read_tests(["assert f() == 1"], where="x")
+    with pytest.raises(ProblemError, match="row 1: setup: not Python"):
+        read_tests(["assert f() == 1"], setup="Write a function", where="row 1")

@@ -57,6 +57,12 @@ def scripted_engine():
     return ScriptedEngine
 
 
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch):
+    """Nothing here needs the hub, and asking for it where it is away takes many seconds."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
 @pytest.fixture
 def jsonl(tmp_path):
     """Writes rows to a file and gives its path."""

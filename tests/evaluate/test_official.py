@@ -148,7 +148,7 @@ def test_closed_thoughts_are_stripped_as_there_and_open_ones_are_no_answer(engin
             open_ += 1
             assert str(completion) == "" and other["resps"][0][0] == completion.sample.text
     assert closed and open_
-    assert ours.tokens["gsm8k"]["unclosed_rate"] == open_ / 2 / 8
+    assert ours.tokens["gsm8k"]["unclosed_rate"] == open_ / 2 / 8  # a record a filter
 
 
 def test_tokens_are_counted_and_a_second_run_draws_nothing(scripted_engine, ledger, data):
