@@ -55,30 +55,32 @@ def shifted(chances: Floats, mean: float) -> Floats:
     return np.asarray(1 / (1 + np.exp(-(logits + high))))
 
 
-def least_rounds(chances: Floats, bar: float, alpha: float) -> float:
+def least_rounds(student: Floats, other: Floats | None, bar: float, alpha: float) -> float:
     """Mean rounds below which no test can go that always reaches the right verdict, and errs with chance <= alpha.
 
     Wald's inequality: rounds * KL >= log(1 / alpha), with KL per round to the nearest chances on the other side of the
-    bar, q_i = r_i + mu r_i (1 - r_i). It holds for 0/1 answers, even where all item chances are known.
+    bar (of the student's mean, or of its lead over `other`). It holds even where all chances are known to the test.
     """
     low, high = -60.0, 60.0
     for _ in range(200):
         mu = (low + high) / 2
-        low, high = (mu, high) if np.mean(_nearest(chances, mu)) > bar else (low, mu)
-    nearest = _nearest(chances, mu)
-    kl = chances * np.log(chances / nearest) + (1 - chances) * np.log((1 - chances) / (1 - nearest))
-    return float(-log(alpha) / kl.sum())
+        lead = np.mean(_nearest(student, mu)) - (np.mean(_nearest(other, -mu)) if other is not None else 0.0)
+        low, high = (mu, high) if lead > bar else (low, mu)
+    kl = _kl(student, _nearest(student, mu)) + (_kl(other, _nearest(other, -mu)) if other is not None else 0.0)
+    return -log(alpha) / kl
 
 
 def _nearest(chances: Floats, mu: float) -> Floats:
+    """Chances q nearest in KL under a bound on their mean: chances = q + mu q (1 - q)."""
     if abs(mu) < 1e-9:
         return chances
-    inner = np.maximum((1 + mu) ** 2 - 4 * mu * chances, 0.0)
-    return np.clip(
-        2 * chances / ((1 + mu) + np.sqrt(inner)) if mu > -1 else ((1 + mu) - np.sqrt(inner)) / (2 * mu),
-        1e-12,
-        1 - 1e-12,
-    )
+    root = np.sqrt(np.maximum((1 + mu) ** 2 - 4 * mu * chances, 0.0))
+    found = 2 * chances / (1 + mu + root) if mu > -1 else (1 + mu - root) / (2 * mu)
+    return np.clip(found, 1e-12, 1 - 1e-12)
+
+
+def _kl(chances: Floats, nearest: Floats) -> float:
+    return float(np.sum(chances * np.log(chances / nearest) + (1 - chances) * np.log((1 - chances) / (1 - nearest))))
 
 
 class UsualDesigns:

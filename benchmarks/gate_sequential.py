@@ -1,12 +1,13 @@
 """Error rates and rounds of the sequential gate beside fixed size, peeking and group-sequential designs, by simulation.
 
-    python benchmarks/gate_sequential.py            # ten and a half minutes of one core; writes the JSON
-    python benchmarks/gate_sequential.py --table    # the tables, from the JSON
+    python benchmarks/gate_sequential.py --jobs 2   # eleven minutes of two cores; writes the JSON and docs/gates.md
+    python benchmarks/gate_sequential.py --page     # the page again, from the JSON
 
 A setting is an item set, one-sample or paired, a cap, and a true gap: the true mean minus the bar. A gap of 0 or less
 makes PASS an error, one of 0 or more makes FAIL one. Rounds are of one completion of every item (paired: of each
 model). `betting` is the sequential test without its final share, `hybrid` the default; both are read from one run of
-`distill.gate.eprocess.EProcess`, the code that a gate runs. Standard errors are of the simulation itself.
+`distill.gate.eprocess.EProcess`, the code that a gate runs. Standard errors are of the simulation itself. Every
+setting has a random stream of its own, so that the number of jobs changes nothing.
 Not covered: servers that repeat seeds, and answers that depend on one another, which no test here survives.
 """
 
@@ -17,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from math import log, sqrt
 from pathlib import Path
 from typing import Any
@@ -35,61 +37,100 @@ from distill.gate.population import PopulationEProcess  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "gate_sequential.json"
 ALPHA = 0.05
+FINAL_SHARE: float = Demand.__dataclass_fields__["final_share"].default
 FIXED_ROUNDS = 64
 GAPS = (-0.10, -0.06, -0.03, -0.02, -0.01, 0.0, 0.01, 0.02, 0.03, 0.06, 0.10)
+POPULATION_GAPS = (-0.10, -0.06, -0.01, 0.0, 0.01, 0.06, 0.10)
 PAIRED_MARGIN = 0.05
 CELLS_AT_BAR = 40_000_000
 CELLS_ELSEWHERE = 6_000_000
 """Simulated answers of a setting: they set its number of simulations."""
 MOST_RUNS, BATCH_CELLS = 20_000, 60_000
-QUICK_SHARE = 0.004
+POPULATION_CAP, POPULATION_RUNS = 16, 4000
+QUICK_SHARE = 0.002
 SHORTER_CAPS = {"GPQA-like": 16, "MATH-like": 8}
 Draw = Callable[[np.random.Generator, int], Floats]
+Setting = tuple[str, str, int]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="Few simulations of each setting: seconds, for the test.")
-    parser.add_argument("--table", action="store_true", help="Only print the tables of the JSON.")
+    parser.add_argument("--page", action="store_true", help="Only write docs/gates.md from the JSON.")
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=20261124)
     arguments = parser.parse_args()
-    if not arguments.table:
+    if not arguments.page:
         made_with = {"machine": provenance.machine(), "versions": provenance.versions(), "code": provenance.commit()}
-        found = simulate_all(arguments.seed, share=QUICK_SHARE if arguments.quick else 1.0)
+        found = simulate_all(arguments.seed, share=QUICK_SHARE if arguments.quick else 1.0, jobs=arguments.jobs)
         arguments.out.write_text(json.dumps(found | made_with, indent=1) + "\n", encoding="utf-8")
-    print(tables(json.loads(arguments.out.read_text(encoding="utf-8"))))
+    if arguments.out == RESULT:
+        from gate_page import write_page
+
+        write_page(json.loads(RESULT.read_text(encoding="utf-8")))
 
 
-def simulate_all(seed: int, *, share: float) -> dict[str, Any]:
+def simulate_all(seed: int, *, share: float, jobs: int = 1) -> dict[str, Any]:
     """Every setting; `share` of the full number of simulations."""
     started = time.monotonic()
-    rows, populations = [], []
-    for number, (items, kind, cap) in enumerate(settings()):
-        for gap in GAPS:
-            if items.bar + gap < 0.995:
-                rng = np.random.default_rng([seed, number, round(100 * gap) + 100])
-                rows.append(simulate(items, kind, cap, gap, rng, share=share))
-                print(_progress(rows[-1]), file=sys.stderr, flush=True)
-    for number, name in enumerate(("AIME-like", "GPQA-like", "flat")):
-        for gap in (-0.10, 0.0, 0.10):
-            rng = np.random.default_rng([seed, 1000 + number, round(100 * gap) + 100])
-            populations.append(simulate_population(item_sets()[name], gap, rng, share=share))
+    sets = item_sets()
+    asked = [
+        (setting, gap, [seed, number, round(100 * gap) + 100], share)
+        for number, setting in enumerate(settings())
+        for gap in GAPS
+        if sets[setting[0]].bar + gap < 0.995
+    ]
+    populations = [
+        (setting, gap, [seed, 1000 + number, round(100 * gap) + 100], share)
+        for number, setting in enumerate(population_settings())
+        for gap in POPULATION_GAPS
+        if sets[setting[0]].bar + gap < 0.995
+    ]
+    if jobs == 1:
+        rows, of_populations = list(map(_row, asked)), list(map(_population_row, populations))
+    else:
+        with ProcessPoolExecutor(jobs) as pool:
+            waiting = pool.map(_population_row, populations)
+            rows, of_populations = list(pool.map(_row, asked)), list(waiting)
     return {
         "alpha": ALPHA,
-        "final_share": Demand.__dataclass_fields__["final_share"].default,
+        "final_share": FINAL_SHARE,
+        "paired_margin": PAIRED_MARGIN,
         "seed": seed,
+        "jobs": jobs,
         "seconds": round(time.monotonic() - started, 1),
         "settings": rows,
-        "population": populations,
+        "population": of_populations,
     }
 
 
-def settings() -> list[tuple[ItemSet, str, int]]:
+def settings() -> list[Setting]:
     """(items, kind, cap): every item set at 64 rounds, both kinds; the large sets also at caps that one would use."""
-    sets = item_sets()
-    found = [(items, kind, FIXED_ROUNDS) for kind in ("one-sample", "paired") for items in sets.values()]
-    return found + [(sets[name], "one-sample", cap) for name, cap in SHORTER_CAPS.items()]
+    found = [(items, kind, FIXED_ROUNDS) for kind in ("one-sample", "paired") for items in item_sets()]
+    return found + [(items, "one-sample", cap) for items, cap in SHORTER_CAPS.items()]
+
+
+def population_settings() -> list[Setting]:
+    return [(items, kind, POPULATION_CAP) for kind in ("one-sample", "paired") for items in item_sets()]
+
+
+def _row(asked: tuple[Setting, float, list[int], float]) -> dict[str, Any]:
+    (items, kind, cap), gap, seed, share = asked
+    row = simulate(item_sets()[items], kind, cap, gap, np.random.default_rng(seed), share=share)
+    hybrid = row["designs"]["hybrid"]
+    print(
+        f"{items} {kind} cap {cap} gap {gap:+.2f}: {row['runs']} runs, pass {hybrid['pass']:.4f}, "
+        f"fail {hybrid['fail']:.4f}, {hybrid['rounds']:.1f} rounds",
+        file=sys.stderr,
+        flush=True,
+    )
+    return row
+
+
+def _population_row(asked: tuple[Setting, float, list[int], float]) -> dict[str, Any]:
+    (items, kind, _), gap, seed, share = asked
+    return simulate_population(item_sets()[items], kind, gap, np.random.default_rng(seed), share=share)
 
 
 def simulate(
@@ -105,9 +146,6 @@ def simulate(
         for name, outcome in _batch(draw, min(per_batch, runs - start), len(items.chances), bar, cap, rng).items():
             found.setdefault(name, []).append(outcome)
     designs = {name: _summary(*map(np.concatenate, zip(*parts, strict=True)), cap) for name, parts in found.items()}
-    bound = None
-    if kind == "one-sample" and gap:
-        bound = round(least_rounds(shifted(items.chances, items.bar + gap), items.bar, ALPHA), 2)
     return {
         "items": items.name,
         "n": len(items.chances),
@@ -115,31 +153,37 @@ def simulate(
         "cap": cap,
         "gap": gap,
         "runs": runs,
-        "least_rounds": bound,
+        "least_rounds": round(least_rounds(*_truth(items, kind, gap), ALPHA), 2) if gap else None,
         "designs": designs,
     }
 
 
+def _truth(items: ItemSet, kind: str, gap: float) -> tuple[Floats, Floats | None, float]:
+    """Chances of the student, of the other model (paired), and the bar for the mean of (the difference of) the two."""
+    if kind == "one-sample":
+        return shifted(items.chances, items.bar + gap), None, items.bar
+    return shifted(items.chances, items.bar - PAIRED_MARGIN + gap), shifted(items.chances, items.bar), -PAIRED_MARGIN
+
+
 def _answers(items: ItemSet, kind: str, gap: float) -> tuple[Draw, float]:
     """A source of rounds with values in [0, 1], and the bar for them."""
-    if kind == "one-sample":
-        chances = shifted(items.chances, items.bar + gap)
-        return (lambda rng, batch: (rng.random((batch, len(chances))) < chances).astype(float)), items.bar
-    other = shifted(items.chances, items.bar)
-    student = shifted(items.chances, items.bar - PAIRED_MARGIN + gap)
+    student, other, bar = _truth(items, kind, gap)
+    return (lambda rng, batch: _values(rng, np.broadcast_to(student, (batch, len(student))), other)), (
+        bar if other is None else (1 + bar) / 2
+    )
 
-    def draw(rng: np.random.Generator, batch: int) -> Floats:
-        wins = (rng.random((batch, len(other))) < student).astype(float)
-        return (wins - (rng.random((batch, len(other))) < other) + 1) / 2
 
-    return draw, (1 - PAIRED_MARGIN) / 2
+def _values(rng: np.random.Generator, student: Floats, other: Floats | None) -> Floats:
+    """One answer of every item: 0 or 1; paired, (student - other + 1) / 2."""
+    answers = (rng.random(student.shape) < student).astype(float)
+    return answers if other is None else (answers - (rng.random(student.shape) < other) + 1) / 2
 
 
 def _batch(
     draw: Draw, batch: int, num_items: int, bar: float, cap: int, rng: np.random.Generator
 ) -> dict[str, tuple[Floats, Floats]]:
     """(outcome, rounds) of every run under every design."""
-    betting = Betting(ALPHA, cap, Demand.__dataclass_fields__["final_share"].default)
+    betting = Betting(ALPHA, cap, FINAL_SHARE)
     sides = [EProcess(bar, num_items, betting, batch=batch), EProcess(1 - bar, num_items, betting, batch=batch)]
     usual = UsualDesigns(batch, num_items, bar, ALPHA, cap)
     found = {name: (np.zeros(batch), np.full(batch, float(cap))) for name in ("betting", "hybrid")}
@@ -197,103 +241,38 @@ def _standard_error(share: float, runs: int) -> float:
     return round(sqrt(at_least * (1 - min(share, 1 - 1 / runs)) / runs), 5)
 
 
-def simulate_population(items: ItemSet, gap: float, rng: np.random.Generator, *, share: float) -> dict[str, Any]:
-    """Estimand `population`: every run draws its items anew from those of the set, with mean bar + gap."""
-    cap, num_items = 16, len(items.chances)
-    pool = shifted(items.chances, items.bar + gap)
-    runs = int(max(8, share * 1_500_000 / num_items))
-    runs = min(runs, int(share * 4000) + 8)
-    chances = rng.choice(pool, size=(runs, num_items))
-    names = [str(at) for at in range(num_items)]
-    betting = Betting(ALPHA, cap, Demand.__dataclass_fields__["final_share"].default)
-    sides = [
-        PopulationEProcess(bar, ["t"] * num_items, names, betting, batch=runs) for bar in (items.bar, 1 - items.bar)
-    ]
-    outcome = (np.zeros(runs), np.full(runs, float(cap)))
-    for at in range(1, cap + 1):
-        values = (rng.random(chances.shape) < chances).astype(float)
-        sides[0].update(values)
-        sides[1].update(1 - values)
-        _decide(outcome, np.arange(runs), [side.log_e for side in sides], at)
+def simulate_population(
+    items: ItemSet, kind: str, gap: float, rng: np.random.Generator, *, share: float
+) -> dict[str, Any]:
+    """Estimand `population`: every run draws its items anew from those of the set, with mean bar + gap.
+
+    `benchmark` is the other estimand's test on the same answers, for a claim that it does not make.
+    """
+    student, other, bar = _truth(items, kind, gap)
+    bar = bar if other is None else (1 + bar) / 2
+    num_items, runs = len(student), int(share * POPULATION_RUNS) + 8
+    drawn = rng.integers(num_items, size=(runs, num_items))
+    names, betting = [str(at) for at in range(num_items)], Betting(ALPHA, POPULATION_CAP, FINAL_SHARE)
+    tests: dict[str, list[Any]] = {
+        "population": [PopulationEProcess(x, ["t"] * num_items, names, betting, batch=runs) for x in (bar, 1 - bar)],
+        "benchmark": [EProcess(x, num_items, betting, batch=runs) for x in (bar, 1 - bar)],
+    }
+    found = {name: (np.zeros(runs), np.full(runs, float(POPULATION_CAP))) for name in tests}
+    for at in range(1, POPULATION_CAP + 1):
+        values = _values(rng, student[drawn], None if other is None else other[drawn])
+        for name, sides in tests.items():
+            sides[0].update(values)
+            sides[1].update(1 - values)
+            _decide(found[name], np.arange(runs), [side.log_e for side in sides], at)
     return {
         "items": items.name,
         "n": num_items,
-        "cap": cap,
+        "kind": kind,
+        "cap": POPULATION_CAP,
         "gap": gap,
         "runs": runs,
-        "hybrid": _summary(*outcome, cap),
+        "designs": {name: _summary(*outcome, POPULATION_CAP) for name, outcome in found.items()},
     }
-
-
-def _progress(row: dict[str, Any]) -> str:
-    hybrid = row["designs"]["hybrid"]
-    return (
-        f"{row['items']} {row['kind']} cap {row['cap']} gap {row['gap']:+.2f}: {row['runs']} runs, "
-        f"pass {hybrid['pass']:.4f}, fail {hybrid['fail']:.4f}, {hybrid['rounds']:.1f} rounds"
-    )
-
-
-DESIGNS = ("hybrid", "betting", "fixed", "peeking", "o'brien-fleming", "pocock")
-
-
-def tables(found: dict[str, Any]) -> str:
-    """Markdown: wrong verdicts at the bar and inside the nulls, rounds at gaps, and the population estimand."""
-    return "\n\n".join((_error_table(found), _rounds_table(found), _population_table(found)))
-
-
-def _error_table(found: dict[str, Any]) -> str:
-    lines = [
-        "Wrong verdicts in per cent (PASS + FAIL at the bar; the one that is wrong a point inside), +- standard error",
-        "",
-        _row("items", "kind", "cap", "gap", "runs", *DESIGNS),
-        _row(*["---"] * (5 + len(DESIGNS))),
-    ]
-    for row in found["settings"]:
-        if abs(row["gap"]) < 0.015:
-            cells = [_wrong(row, row["designs"][name]) for name in DESIGNS]
-            lines.append(_row(row["items"], row["kind"], row["cap"], f"{row['gap']:+.2f}", row["runs"], *cells))
-    return "\n".join(lines)
-
-
-def _wrong(row: dict[str, Any], design: dict[str, Any]) -> str:
-    sides = [side for side, is_wrong in (("pass", row["gap"] <= 0), ("fail", row["gap"] >= 0)) if is_wrong]
-    return " + ".join(f"{100 * design[side]:.2f} +- {100 * design[f'{side}_se']:.2f}" for side in sides)
-
-
-def _rounds_table(found: dict[str, Any]) -> str:
-    lines = [
-        "Mean rounds (right verdicts, per cent); least: no test that is always right at alpha can need fewer",
-        "",
-        _row("items", "kind", "cap", "gap", "least", *DESIGNS, "hybrid / cap"),
-        _row(*["---"] * (6 + len(DESIGNS))),
-    ]
-    for row in found["settings"]:
-        if abs(row["gap"]) > 0.015:
-            right = "pass" if row["gap"] > 0 else "fail"
-            cells = [f"{d['rounds']:.1f} ({100 * d[right]:.1f})" for d in (row["designs"][name] for name in DESIGNS)]
-            share = f"{100 * row['designs']['hybrid']['share_of_cap']:.1f} %"
-            least = "" if row["least_rounds"] is None else f"{max(1.0, row['least_rounds']):.1f}"
-            lines.append(_row(row["items"], row["kind"], row["cap"], f"{row['gap']:+.2f}", least, *cells, share))
-    return "\n".join(lines)
-
-
-def _population_table(found: dict[str, Any]) -> str:
-    lines = [
-        "Estimand `population`, items drawn anew in each run, cap 16: per cent of runs",
-        "",
-        _row("items", "n", "gap", "runs", "PASS", "FAIL", "undecided", "rounds"),
-        _row(*["---"] * 8),
-    ]
-    for row in found["population"]:
-        shares = [f"{100 * row['hybrid'][name]:.2f}" for name in ("pass", "fail", "undecided")]
-        lines.append(
-            _row(row["items"], row["n"], f"{row['gap']:+.2f}", row["runs"], *shares, f"{row['hybrid']['rounds']:.1f}")
-        )
-    return "\n".join(lines)
-
-
-def _row(*cells: Any) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 if __name__ == "__main__":

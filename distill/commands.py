@@ -171,6 +171,7 @@ def _evaluate_model(
 
     Sampled as `like` was, else at R1's settings (arXiv 2501.12948, section 3), unless --set evaluation.X=Y says else.
     """
+    from distill.evaluate.curves import curves_command
     from distill.evaluate.runner import evaluate
     from distill.gate_stage import endpoint_of, task_data_of
     from distill.recipes import Evaluation
@@ -196,6 +197,7 @@ def _evaluate_model(
             task_data=task_data,
         )
     result.save(out / "eval" / "student.json")
+    curves_command(out)
     return result
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from distill.cards import load_baseline
 from distill.config import apply_overrides, parse
 from distill.errors import ConfigError, GateError
+from distill.evaluate.curves import curves_command
 from distill.evaluate.result import EvalResult
 from distill.evaluate.tasks import TaskData, read_tasks
 from distill.gate.contestant import Contestant, EngineOpener, evaluated, recorded
@@ -216,6 +217,8 @@ class GateStage:
             path = self._measured(who)
             if not (path.exists() and _is_as_large(EvalResult.load(path), result)):
                 result.save(path)
+        if results:
+            curves_command(self.out)
 
 
 def _is_same(one: Path, other: Path) -> bool:

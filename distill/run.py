@@ -266,6 +266,8 @@ class Run:
 
         `student` is measured in the place of the run's own checkpoint.
         """
+        from distill.evaluate.curves import curves_command
+
         results: dict[str, EvalResult] = {}
         with self.file.stage("eval"), self.open_ledger() as ledger:
             for role in roles:
@@ -273,6 +275,7 @@ class Run:
                 results[role].save(self.directory / "eval" / f"{role}.json")
                 tasks = {name: _figures(task) for name, task in results[role].tasks.items()}
                 self.file.update("evaluation", **{role: tasks})
+            curves_command(self.directory)
         self._write_results()
         return results
 

@@ -37,7 +37,7 @@ class Demand:
     alpha_pass: float = 0.05
     alpha_fail: float = 0.05
     cap_rounds: int = 64
-    final_share: float = 0.3
+    final_share: float = 0.2
 
     def __post_init__(self) -> None:
         bars = [self.unit(self.pass_bar), self.unit(self.fail_bar)]

@@ -32,9 +32,10 @@ is the spread within items, sum p_i (1 - p_i), not that of pooled answers, n p (
 likelihood ratio of q to it is B itself, so B is the growth-optimal e-variable of q (arXiv:1906.07801, theorem 1).
 
 Everything else is policy: it changes how fast E grows, never whether it is valid. Centres: running means of the items,
-shrunk, tilted to the bar along their variances. Stakes: a mixture over decision times (growth), and a share of wealth
-that plays for 1/alpha at the cap itself (reaching a goal by a deadline: Browne 1999, Adv. Appl. Prob. 31(2)). That
-share is the final test at the cap: it wins back much of the power that betting lacks near the bar, and is still a bet.
+shrunk, tilted to the bar along their variances. Stakes: a mixture over decision times (growth; the longest for
+evidence that is continued with a larger cap), and a share of wealth that plays for 1/alpha at the cap itself (reaching
+a goal by a deadline: Browne 1999, Adv. Appl. Prob. 31(2)). That share is the final test at the cap: it wins back part
+of the power that betting lacks near the bar, and is still a bet.
 Related: Waudby-Smith & Ramdas, arXiv:2010.09686; Turner & Grunwald, arXiv:2302.11401; Spertus et al., arXiv:2409.06680.
 Not covered: dependence between items or rounds (a server that repeats a seed), and new items (`population.py`).
 """
@@ -52,16 +53,17 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-DECISION_TIMES = (1 / 24, 1 / 8, 3 / 8, 1.0)
-"""Rounds to a decision that the growth stakes are best for, as shares of the horizon."""
-DECISION_TIME_PRIOR = (0.2, 0.55, 0.2, 0.05)
+DECISION_TIMES = (1 / 24, 1 / 8, 3 / 8, 4.0)
+"""Rounds to a decision that the growth stakes are best for, as shares of the horizon; the last is for evidence that is
+continued with a larger cap."""
+DECISION_TIME_PRIOR = (0.2, 0.45, 0.2, 0.15)
 SHORTEST_DECISION_ROUNDS = 0.5
 PRIOR_ROUNDS = 1.0
 """An item's running mean is shrunk towards that of all items as if so many rounds of it had been seen."""
 LARGEST_STAKE = 0.95
 """Share of the stake at which one answer could take all wealth."""
 LEAST_MEAN = 0.005
-LEAST_DISPERSION = 0.05
+LEAST_DISPERSION = 0.1
 TILT_TOLERANCE = 1e-9
 _TILT_RANGE = 60.0
 
@@ -72,7 +74,7 @@ class Betting:
 
     alpha: float
     horizon_rounds: int
-    final_share: float = 0.3
+    final_share: float = 0.2
 
     @property
     def signal_to_noise(self) -> Floats:
@@ -116,7 +118,7 @@ class EProcess:
 
     def update(self, values: Floats) -> None:
         """Take in one complete round, shape [batch, items], values in [0, 1]."""
-        if values.shape != self.sums.shape or values.min() < 0 or values.max() > 1:
+        if values.shape != self.sums.shape or not (values.min() >= 0 and values.max() <= 1):  # so that NaN is refused
             raise ValueError(f"e-process: expected values in [0, 1] of shape {self.sums.shape}, found {values.shape}")
         centres, variance = self.centres()
         largest = LARGEST_STAKE / np.max(self.weights * centres, axis=1)
@@ -172,7 +174,10 @@ class EProcess:
         for name, array in arrays.items():
             if array.shape != getattr(self, name).shape or not np.isfinite(array).all():
                 raise ValueError(f"{name}: expected {getattr(self, name).shape[1]} finite numbers")
-        self.rounds, self.log_final = int(state["rounds"]), np.asarray([float(state["log_final"])])
+        rounds, log_final = int(state["rounds"]), float(state["log_final"])
+        if rounds < 0 or not np.isfinite(log_final):
+            raise ValueError("rounds or log_final: expected a count and a finite number")
+        self.rounds, self.log_final = rounds, np.asarray([log_final])
         self.sums, self.squares, self.log_growth = arrays["sums"], arrays["squares"], arrays["log_growth"]
 
 

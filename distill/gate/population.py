@@ -8,8 +8,9 @@ so are their means, and an e-process over the items gives E_k with expectation a
 item has: the k completions of an item are never counted as k items. The E_k of different k are not one supermartingale
 (they are about the same items), so a fixed share of wealth w_k is set aside for each of a few looks, at 1, 2, 4, ...
 rounds and at the horizon. What was won at the looks so far, sum_k w_k E_k, has expectation at most 1 wherever one
-stops, for the terms are not negative and sum_k w_k = 1; it only grows, so Markov's inequality is Ville's. More rounds
-sharpen the items' means, never the choice of items: what n items cannot say stays INCONCLUSIVE at any k.
+stops, for the terms are not negative and sum_k w_k = 1; it only grows, so Markov's inequality is Ville's. Each look
+plays for 1 / (alpha w_k) by its last item, and so may decide alone: that is policy, and no part of why it is valid.
+More rounds sharpen the items' means, never the choice of items: what n items cannot say stays INCONCLUSIVE at any k.
 
 Items come in the order of a hash of their ids, since files are ordered by difficulty. With several tasks, each a
 population of its own that counts the same, a step takes one block of items from every task: tasks are then the strata.
@@ -26,6 +27,9 @@ import numpy as np
 
 from distill.gate.eprocess import Betting, EProcess, Floats
 from distill.records import stable_hash
+
+AT_ONCE_SHARE = 0.9
+"""Share of a look's wealth that plays for a decision by its last item: they are all there at once."""
 
 
 class PopulationEProcess:
@@ -49,7 +53,7 @@ class PopulationEProcess:
 
     def update(self, values: Floats) -> None:
         """Take in one complete round, shape [batch, items], values in [0, 1]."""
-        if values.shape != self.sums.shape or values.min() < 0 or values.max() > 1:
+        if values.shape != self.sums.shape or not (values.min() >= 0 and values.max() <= 1):  # so that NaN is refused
             raise ValueError(f"e-process: expected values in [0, 1] of shape {self.sums.shape}, found {values.shape}")
         self.sums += values
         self.rounds += 1
@@ -60,7 +64,7 @@ class PopulationEProcess:
     def _log_e_of(self, means: Floats) -> Floats:
         """The e-process over items as they are now; as many steps as the smallest task has items."""
         steps = len(self.blocks[0])
-        betting = Betting(self.betting.alpha, steps, self.betting.final_share)
+        betting = Betting(self.betting.alpha / len(self.looks), steps, AT_ONCE_SHARE)
         over_items = EProcess(self.bar, len(self.blocks), betting, batch=len(means))
         for step in range(steps):
             over_items.update(np.stack([means[:, blocks[step]].mean(axis=1) for blocks in self.blocks], axis=1))
@@ -77,8 +81,10 @@ class PopulationEProcess:
         sums = np.asarray([state["sums"]], dtype=np.float64)
         if sums.shape != self.sums.shape or not np.isfinite(sums).all():
             raise ValueError(f"sums: expected {self.sums.shape[1]} finite numbers")
-        self.sums, self.rounds = sums, int(state["rounds"])
-        self.log_e = np.asarray([-np.inf if state["log_e"] is None else float(state["log_e"])])
+        rounds, log_e = int(state["rounds"]), -np.inf if state["log_e"] is None else float(state["log_e"])
+        if rounds < 0 or np.isnan(log_e):
+            raise ValueError("rounds or log_e: expected a count and a number")
+        self.sums, self.rounds, self.log_e = sums, rounds, np.asarray([log_e])
 
 
 def look_rounds(horizon_rounds: int) -> tuple[int, ...]:

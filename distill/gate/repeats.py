@@ -1,6 +1,7 @@
 """A hot probe: does the server give one completion for every seed?
 
     message = repeats_itself(engine, ledger, problems, run_seed)          # None, or a reason for INVALID
+    heeds_seed(engine, ledger, problems, run_seed)                        # True, False, or None: no evidence
 
 Samples of a run show repeats only where an item has several (`validity_samples.py`), and a sure model at temperature
 0.6 writes the same text twice: the embedded teacher does on 62 of 64 prompts. So a few prompts are asked with several
@@ -30,28 +31,34 @@ FEWEST_PAIRS = 4
 def repeats_itself(engine: Engine, ledger: LedgerLike, problems: Sequence[Problem], run_seed: int) -> str | None:
     """A reason for INVALID if other seeds give the same text on every prompt that tells; else None.
 
+    Raises: InfrastructureError if the endpoint cannot be reached.
+    """
+    if heeds_seed(engine, ledger, problems, run_seed) is not False:
+        return None
+    return (
+        f"{engine.model}: other seeds gave the same text on every prompt of a probe at temperature {TEMPERATURES[0]:g} "
+        f"and {TEMPERATURES[-1]:g}; samples must differ by seed, or many are one. The server ignores the seed or the "
+        "temperature, or a cache answers: mend that and draw again."
+    )
+
+
+def heeds_seed(engine: Engine, ledger: LedgerLike, problems: Sequence[Problem], run_seed: int) -> bool | None:
+    """Whether some seed gives another text than the first; None where all are equal, but too short to tell.
+
     A server that refuses the higher temperature is judged by the lower one. Raises: InfrastructureError if the
     endpoint cannot be reached.
     """
-    found = None
+    found: bool | None = None
     for temperature in TEMPERATURES:
         pairs = _pairs(engine, ledger, problems, run_seed, SamplingParams(temperature, 1.0, MAX_NEW_TOKENS))
         if any(one.text != other.text for one, other in pairs):
-            return None
+            return True
         telling = [one for one, _ in pairs if one.completion_tokens >= FEWEST_TOKENS and one.text.strip()]
         if len(telling) >= FEWEST_PAIRS:
-            found = _message(engine, len(telling), temperature)
+            found = False
         elif found is None:
             return None
     return found
-
-
-def _message(engine: Engine, num_pairs: int, temperature: float) -> str:
-    return (
-        f"{engine.model}: other seeds gave the same text in all {num_pairs} pairs of a probe at temperature "
-        f"{temperature:g}; samples must differ by seed, or many are one. The server ignores the seed or the "
-        "temperature, or a cache answers: mend that and draw again."
-    )
 
 
 def _pairs(

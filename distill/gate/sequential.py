@@ -10,7 +10,8 @@ Two one-sided e-processes run side by side (derivation: `eprocess.py`). PASS rej
 level alpha_pass; FAIL rejects "the mean is at least fail_bar", at level alpha_fail; both hold at any moment one stops.
 
 The final test: a share of each side's wealth plays for the cap of the run that began the evidence. It is spent there,
-once; the state says so. Later runs may raise the cap and add rounds; what they add is betting evidence alone.
+once; the state says so. Later runs may raise the cap and add rounds; what they add is betting evidence alone. A claim
+about a population is looked at a planned number of times up to that cap, and a larger cap adds nothing to it.
 Not covered: drawing the scores (`rounds.py`), and whether the run may be judged at all (`validity.py`).
 """
 
@@ -111,8 +112,9 @@ class SequentialTest:
 
     @property
     def is_over(self) -> bool:
-        """Decided, or at the cap."""
-        return self.outcome != "INCONCLUSIVE" or self.rounds >= self.demand.cap_rounds
+        """Decided, at the cap, or a population claim whose looks are spent: no round adds to it."""
+        is_spent = self.demand.estimand == "population" and self._sides[0].is_final_spent
+        return self.outcome != "INCONCLUSIVE" or self.rounds >= self.demand.cap_rounds or is_spent
 
     def add_round(self, scores: Mapping[str, float]) -> SequentialOutcome:
         """Take in a complete round, in the metric's units. Once PASS or FAIL, the outcome stays.
@@ -156,8 +158,8 @@ class SequentialTest:
 
     @property
     def final_test(self) -> FinalTest:
-        if self.demand.final_share == 0:
-            return "none"
+        if self.demand.final_share == 0 and self.demand.estimand == "benchmark":
+            return "none"  # looks at new items are always planned for a cap
         return "spent" if self._sides[0].is_final_spent else "unspent"
 
     @property

@@ -27,7 +27,7 @@ from distill.gate.anchor import anchor_rows
 from distill.gate.contestant import Contestant
 from distill.gate.decide import overall
 from distill.gate.question import questions
-from distill.gate.repeats import repeats_itself
+from distill.gate.repeats import heeds_seed, repeats_itself
 from distill.gate.rounds import CompleteRound
 from distill.gate.spec import Gate
 from distill.gate.validity import invalid_reasons, prompt_hashes, recorded_prompts
@@ -77,7 +77,7 @@ class SequentialGate:
             if saved.get("identities", {}).get(who) == each.evidence_identity
         }
         self._history: dict[str, list[CompleteRound]] = {who: [] for who in self.contestants}
-        self._probed: set[str] = set()
+        self._heeds_seed: dict[str, bool | None] = {}
         self._drawn_tokens = 0
         self._seconds = 0.0
 
@@ -93,7 +93,8 @@ class SequentialGate:
         stopped_by = self._draw()
         self._seconds = time.monotonic() - started
         results = {who: self._result(who) for who in self.contestants if self._history[who]}
-        reasons = self._invalid(results) + self._repeats()
+        repeats = self._repeats()
+        reasons = self._invalid(results) + repeats
         outcome: GateOutcome = "INVALID" if reasons else overall([each.test.outcome for each in self._questions])
         anchors = [row for name in self.anchors for row in self._anchor(name)]
         return self._verdict(outcome, reasons, stopped_by, results, anchors), results
@@ -111,7 +112,8 @@ class SequentialGate:
         items = [problem for found in self.problems.values() for problem in found]
         prompts = {who: self._prompts(who, result, items) for who, result in results.items()}
         today = {task: items_hash(found) for task, found in self.problems.items()}
-        return invalid_reasons(self.gate, results, prompts=prompts, items=today)
+        cleared = [who for who, heeds in self._heeds_seed.items() if heeds]
+        return invalid_reasons(self.gate, results, prompts=prompts, items=today, heed_seeds=cleared)
 
     def _prompts(self, who: str, result: EvalResult, items: Sequence[Problem]) -> dict[str, str]:
         """By item, the prompt that recorded samples must have been asked with; empty where that is not known."""
@@ -126,10 +128,11 @@ class SequentialGate:
         """Models that give one completion for every seed, by a probe of every engine that was opened since the last."""
         reasons = []
         for who, each in self.contestants.items():
-            if each.engine is None or who in self._probed or each.params.temperature == 0:
+            if each.engine is None or who in self._heeds_seed or each.params.temperature == 0:
                 continue
-            self._probed.add(who)
-            message = repeats_itself(each.engine, each.ledger, list(self._items.values()), each.run_seed)
+            probed = (each.engine, each.ledger, list(self._items.values()), each.run_seed)
+            self._heeds_seed[who] = heeds_seed(*probed)
+            message = repeats_itself(*probed) if self._heeds_seed[who] is False else None
             reasons += [f"{who}: {message}"] if message else []
         return reasons
 
@@ -194,7 +197,7 @@ class SequentialGate:
             return None  # rounds that the evidence already has: from the ledger, for the figures
         if self._is_settled():
             return "verdict"
-        if number >= self.gate.budget.max_rounds:
+        if number >= self.gate.budget.max_rounds or all(each.test.is_over for each in self._questions):
             return "cap"
         most = self.gate.budget.max_completion_tokens
         return "budget" if most is not None and self._drawn_tokens >= most else None
@@ -257,7 +260,7 @@ class SequentialGate:
             tasks=tuple(self.gate.tasks),
             student_model=student.model,
             comparisons=rows,
-            reasons=tuple(reasons or [row.sentence for row in rows]),
+            reasons=tuple(reasons or [*(row.sentence for row in rows), *self._why_undecided(outcome, stopped_by)]),
             n_items=len(self._items),
             samples_per_item=len(self._history["student"]),
             resampling_seed=RESAMPLING_SEED,
@@ -267,6 +270,22 @@ class SequentialGate:
             stopped_by=stopped_by,
             evidence=self._evidence(),
         )
+
+    def _why_undecided(self, outcome: GateOutcome, stopped_by: str | None) -> list[str]:
+        if outcome != "INCONCLUSIVE" or stopped_by is None:
+            return []
+        rounds, budget = len(self._history["student"]), self.gate.budget
+        return [
+            {
+                "cap": f"no verdict within gate.budget.max_rounds={budget.max_rounds}; raise it, and the same command "
+                "adds rounds to this evidence.",
+                "budget": f"out of budget: {self._drawn_tokens} completion tokens were drawn, "
+                f"gate.budget.max_completion_tokens={budget.max_completion_tokens}; the same command goes on from "
+                "here with as many more.",
+                "samples": f"the recorded samples end after {rounds} complete rounds, at most {budget.max_rounds} were "
+                "asked for; name a model that can be sampled, or record more.",
+            }[stopped_by]
+        ]
 
     def _anew(self) -> list[str]:
         return [

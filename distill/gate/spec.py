@@ -156,7 +156,7 @@ class Budget(Strict):
     max_rounds: Count = 64
     max_completion_tokens: Count | None = None
     """Of one run of the gate, over all models; it ends after a complete round, and a later run goes on."""
-    final_share: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    final_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the evidence that plays for the last round: the final test. 0 is betting alone (`eprocess.py`)."""
 
 

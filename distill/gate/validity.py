@@ -14,7 +14,7 @@ drawn (`repeats.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -60,18 +60,20 @@ def invalid_reasons(
     *,
     prompts: Mapping[str, Mapping[str, str]] | None = None,
     items: Mapping[str, str] | None = None,
+    heed_seeds: Collection[str] = (),
 ) -> list[str]:
     """One sentence for every check that fails, over all models and the gate's tasks.
 
     Samples that the engine gave up after a timeout or a refusal are observed failures (`with_unanswered`), there but
     capped. `prompts`: model -> item id -> hash of the prompt as it is today (`prompt_hashes`), for models whose chat
     template is at hand; samples of a ledger must have been drawn with it. `items`: task -> `items_hash` of today.
+    `heed_seeds`: models that a probe has cleared of repeating themselves (`repeats.heeds_seed`).
     """
     reasons = []
     for who, result in results.items():
         for name in gate.tasks:
             task = result.tasks[name]
-            found = counts(gate, task) + repeats(task, result.params)
+            found = counts(gate, task) + repeats(task, result.params, heeds_seed=who in heed_seeds)
             found += asked_alike(task, result.params, (prompts or {}).get(who))
             found += _other_items(task, (items or {}).get(name))
             found += rates(gate, task) if who != MAY_RAMBLE else []

@@ -40,9 +40,12 @@ def _present(item: Item) -> int:
     return len(item.outcomes) + item.num_unanswered
 
 
-def repeats(task: TaskResult, params: Mapping[str, Any]) -> list[str]:
-    """Copies that were counted as samples: shared seeds, one text for every seed, one text for every prompt."""
-    return _shared_seeds(task) or _one_text_an_item(task, params) or _one_text_in_all(task)
+def repeats(task: TaskResult, params: Mapping[str, Any], *, heeds_seed: bool = False) -> list[str]:
+    """Copies that were counted as samples: shared seeds, one text for every seed, one text for every prompt.
+
+    With `heeds_seed` a probe has shown that other seeds do give other texts (`repeats.py`): the model is just sure.
+    """
+    return _shared_seeds(task) or _one_text_in_all(task) or ([] if heeds_seed else _one_text_an_item(task, params))
 
 
 def _shared_seeds(task: TaskResult) -> list[str]:

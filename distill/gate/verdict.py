@@ -13,7 +13,7 @@ import html
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from distill.errors import EXIT_GATE_FAILED, EXIT_GATE_INCONCLUSIVE, EXIT_INVALID_RUN, EXIT_OK
+from distill.errors import EXIT_GATE_FAILED, EXIT_GATE_INCONCLUSIVE, EXIT_INFRASTRUCTURE, EXIT_INVALID_RUN, EXIT_OK
 
 GateOutcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 EXIT_CODES: dict[GateOutcome, int] = {
@@ -104,6 +104,9 @@ class GateVerdict:
 
     @property
     def exit_code(self) -> int:
+        """The outcome's; out of tokens before a verdict is what a budget is everywhere: infrastructure."""
+        if self.outcome == "INCONCLUSIVE" and self.stopped_by == "budget":
+            return EXIT_INFRASTRUCTURE
         return EXIT_CODES[self.outcome]
 
     def to_dict(self) -> dict[str, Any]:

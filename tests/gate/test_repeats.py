@@ -15,7 +15,7 @@ from distill.cards import ReasoningFormat, load_student, load_teacher
 from distill.engines.endpoint import EndpointEngine
 from distill.engines.local import LocalEngine
 from distill.evaluate.tasks import held_out_problems
-from distill.gate.repeats import repeats_itself
+from distill.gate.repeats import heeds_seed, repeats_itself
 from distill.recipes import Endpoint
 from distill.records import Problem, SampleRequest, SamplingParams
 from distill.store.ledger import Ledger
@@ -65,8 +65,8 @@ def serve():
 def test_a_server_that_repeats_one_completion(serve, ledger, same, number):
     engine, _ = serve(same=same)
     found = repeats_itself(engine, ledger, SUMS[:number], 0)
-    assert found is not None and "served: other seeds gave the same text in all" in found
-    assert "at temperature 2" in found and "ignores the seed" in found
+    assert found is not None and "served: other seeds gave the same text on every prompt" in found
+    assert "at temperature 1.5 and 2;" in found and "ignores the seed" in found
 
 
 def test_a_server_that_heeds_the_seed(serve, ledger):
@@ -75,6 +75,7 @@ def test_a_server_that_heeds_the_seed(serve, ledger):
     assert repeats_itself(engine, ledger, SUMS, 0) is None
     assert requests() - before == 16, "no second temperature where the first tells"
     assert repeats_itself(engine, ledger, SUMS, 0) is None
+    assert heeds_seed(engine, ledger, SUMS, 0) is True
     assert requests() - before == 16, "the ledger has them"
     probes = list(ledger.samples())
     assert {sample.problem_id.partition("/")[0] for sample in probes} == {"probe"}
@@ -82,9 +83,10 @@ def test_a_server_that_heeds_the_seed(serve, ledger):
 
 def test_short_answers_are_no_evidence(serve, ledger):
     engine, _ = serve(same="seed", style="plain")
-    assert repeats_itself(engine, ledger, SUMS, 0) is None
+    assert repeats_itself(engine, ledger, SUMS, 0) is None and heeds_seed(engine, ledger, SUMS, 0) is None
 
 
+@pytest.mark.slow
 def test_a_sure_model_is_not_accused(ledger):
     """The embedded teacher gives two seeds the same text nearly always at 0.6; the embedded student is less sure."""
     problems = held_out_problems(["tiny"])

@@ -255,6 +255,11 @@ def test_population_claims_need_items():
     benchmark = run(against_constant(bar, cap_rounds=16), rows)
     population = run(against_constant(bar, cap_rounds=16, estimand="population"), rows)
     assert benchmark.outcome == "PASS" and population.outcome == "INCONCLUSIVE"
+    larger = replace(population.demand, cap_rounds=64)
+    again = SequentialTest.resume(larger, items_of(30), identity="m", state=population.state())
+    assert again.is_over and again.final_test == "spent"  # its looks were planned for 16 rounds: more add nothing
+    planned = run(against_constant(bar, cap_rounds=4, estimand="population", final_share=0.0), rows)
+    assert planned.final_test == "spent"
     many = drawn(np.tile(AIME, 14), 16, seed=4)
     found = run(against_constant(bar, cap_rounds=16, estimand="population"), many)
     assert found.outcome == "PASS" and found.rounds < 16

@@ -121,6 +121,7 @@ def test_evidence_goes_on_where_it_stopped_and_the_ledger_is_not_paid_twice(worl
     task = world.task(10, 3)
     first, _ = world.gate(gate, task, [world.contestant()]).judge()
     assert (first.outcome, first.stopped_by, first.comparisons[0].final_test) == ("INCONCLUSIVE", "cap", "spent")
+    assert "no verdict within gate.budget.max_rounds=3" in first.reasons[-1]
     again, _ = world.gate(gate, task, [world.contestant()], saved=first.evidence).judge()
     assert again.comparisons == first.comparisons
     assert again.models["student"]["completion_tokens_drawn"] == 0
@@ -150,7 +151,8 @@ def test_the_token_budget_is_kept_to_a_round_and_a_later_run_goes_on(world):
     most = 2 * one.models["student"]["completion_tokens_drawn"]
     gate = spec({"against": "constant", "minimum": 0.7}, budget={"max_rounds": 12, "max_completion_tokens": most})
     first, _ = world.gate(gate, task, [world.contestant()]).judge()
-    assert (first.outcome, first.stopped_by) == ("INCONCLUSIVE", "budget") and first.samples_per_item <= 4
+    assert (first.outcome, first.stopped_by, first.exit_code) == ("INCONCLUSIVE", "budget", 6)
+    assert "out of budget" in first.reasons[-1] and first.samples_per_item <= 4
     second, _ = world.gate(gate, task, [world.contestant()], saved=first.evidence).judge()
     assert second.samples_per_item > first.samples_per_item
 
@@ -180,6 +182,7 @@ def test_more_rounds_than_were_recorded(world, ledger):
     longer = spec({"against": "constant", "minimum": 0.7}, budget={"max_rounds": 30})
     verdict, _ = world.gate(longer, task, [recorded("student", ledger, items)]).judge()
     assert (verdict.outcome, verdict.stopped_by, verdict.exit_code) == ("INCONCLUSIVE", "samples", 4)
+    assert verdict.reasons[-1].startswith("the recorded samples end after 2 complete rounds, at most 30")
 
 
 def test_a_dead_server_keeps_the_rounds_before_it(world, ledger):

@@ -126,6 +126,7 @@ def test_one_completion_for_every_seed(run):
     (found,) = reasons(result)
     assert "all 3 samples are the same text on every one of 12 items: 12 distinct texts in 36 samples" in found
     assert "ignores the seed" in found
+    assert invalid_reasons(gate(), {"student": result}, heed_seeds=["student"]) == [], "a probe has cleared it"
     assert reasons(result, who="base")[0].endswith(found.removeprefix("student on sums: "))
 
 
