@@ -32,6 +32,11 @@ def test_commands_exist_with_their_options_and_gates(line):
     assert gate in catalog.names("gates")
 
 
+def test_arguments_named_in_the_text_exist():
+    known = {name for each in typer.main.get_command(app).commands["gate"].params for name in each.opts}
+    assert {"--trained-on", "--anchor"} <= set(re.findall(r"`(--[a-z-]+)=", TEXT)) <= known
+
+
 def test_the_github_example_fits_the_action():
     assert len(COMMANDS) == 3 and len(BLOCKS) == 2
     action = yaml.safe_load((CI / "github" / "action.yml").read_text())

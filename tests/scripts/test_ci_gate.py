@@ -218,3 +218,17 @@ def test_a_key_that_is_missing_is_no_verdict(check, serve):
     done = check.run(GATE="half.yaml", GATE_BASE_URL=serve('{"key": "sk-1234"}'))
     assert (done.code, done.outputs["outcome"]) == (6, "INFRASTRUCTURE"), done.stderr
     assert "Set the key in DISTILL_API_KEY" in done.step_summary
+
+
+@pytest.mark.slow
+def test_a_local_checkpoint_passes_and_its_weights_name_the_evidence(check):
+    (check.folder / "half.yaml").write_text(GATE)
+    teacher = ROOT / "teachers" / "tiny"
+    done = check.run(GATE="half.yaml", GATE_MODEL=str(teacher))
+    assert (done.code, done.outputs["outcome"]) == (0, "PASS"), done.stderr
+    again = check.run(GATE="half.yaml", GATE_MODEL=str(teacher))
+    verdict = json.loads((check.out / "gate" / "verdict.json").read_text())
+    assert (again.code, verdict["models"]["student"]["completion_tokens_drawn"]) == (0, 0)
+    student = check.run(GATE="half.yaml", GATE_MODEL=str(ROOT / "students" / "tiny"))
+    assert (student.code, student.outputs["outcome"]) == (3, "FAIL"), student.stderr
+    assert "was not continued" in student.step_summary
