@@ -4,7 +4,8 @@
     python benchmarks/gate_seen.py --page           # the table again, from the JSON
 
 --run is a finished quickstart. MODEL is SmolLM2-135M-Instruct, a folder of safetensors or the address of a server;
-gsm8k-test.jsonl has GSM8K's 1,319 test problems (id, problem, answer). Samples are in --out: a run that is stopped goes on, and a second one draws nothing.
+gsm8k-test.jsonl has GSM8K's 1,319 test problems (id, problem, answer).
+Samples are in --out: a run that is stopped goes on, and a second one draws nothing.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,17 +15,22 @@ from typing import TYPE_CHECKING, Any
 from distill import catalog
 from distill.config import apply_overrides, parse
 from distill.errors import CatalogError, ConfigError
+from distill.evaluate.official import PREFIX as OFFICIAL_PREFIX
 from distill.models import longest_completion, open_engine
+from distill.provenance import write_text_atomically
 from distill.recipes import sampling_params
 from distill.run import Run
 
 if TYPE_CHECKING:
     from distill.engines.base import Engine
+    from distill.engines.endpoint import EndpointEngine
+    from distill.engines.local import LocalEngine
     from distill.evaluate.result import EvalResult
     from distill.gate.spec import Gate
     from distill.gate.verdict import GateVerdict
     from distill.gate_stage import GateModels
     from distill.harvest_stage import Executor
+    from distill.recipes import Evaluation
 
 R1_SAMPLING = {"samples_per_item": 1, "temperature": 0.6, "top_p": 0.95}
 
@@ -155,8 +161,46 @@ def _eval_task(
         raise ConfigError(
             f"distill eval {task}: a task needs --model with a card's name or a checkpoint folder, or --base-url."
         )
+    if task.startswith(OFFICIAL_PREFIX):
+        return _eval_official(task, out, model, overrides, base_url)
     result = _evaluate_model([task], out, model, overrides, base_url=base_url)
     return {**result.to_dict(), "summary": _evaluation_lines({result.model: result})}
+
+
+def _eval_official(
+    task: str, out: Path, model: str | None, overrides: Sequence[str], base_url: str | None
+) -> dict[str, Any]:
+    """A task of lm-eval's own, saved as OUT/eval/official.json; one sample an item, greedy unless --set says else."""
+    from distill.evaluate.official import evaluate_official
+    from distill.gate_stage import endpoint_of, official_data_of
+    from distill.store.ledger import Ledger
+
+    endpoint, data = endpoint_of(overrides), official_data_of(overrides)
+    with Ledger.open(out / "ledger.db", create=True) as ledger:
+        engine = open_engine(model, base_url=base_url, endpoint=endpoint)
+        defaults = {"samples_per_item": 1, "temperature": 0.0, "top_p": 1.0}
+        settings = _evaluation([task], engine, overrides, defaults)
+        result = evaluate_official([task], engine, ledger, sampling_params(settings), run_seed=0, data=data)
+    write_text_atomically(out / "eval" / "official.json", json.dumps(result.to_dict(), indent=1) + "\n")
+    figures = [f"{name}: {figure}" for name, scores in result.scores.items() for figure in _shown(scores)]
+    return {**result.to_dict(), "summary": "\n".join(f"eval: {result.model} on {figure}" for figure in figures)}
+
+
+def _shown(scores: dict[str, float]) -> list[str]:
+    """lm-eval's figures as lines; what it could not estimate is left out."""
+    return [f"{name} {value:.4f}" for name, value in scores.items() if "stderr" not in name]
+
+
+def _evaluation(
+    tasks: list[str], engine: LocalEngine | EndpointEngine, overrides: Sequence[str], defaults: dict[str, Any]
+) -> Evaluation:
+    """How a model is sampled: `defaults`, and what --set evaluation.X=Y says. Raises: ConfigError."""
+    from distill.recipes import Evaluation
+
+    given = [each for each in overrides if not each.startswith(("endpoint.", "data."))]
+    start = {"max_new_tokens": longest_completion(engine), **defaults, "tasks": tasks}
+    data = apply_overrides({"evaluation": start}, given)
+    return parse(Evaluation, data["evaluation"], where="--set evaluation")
 
 
 def _evaluate_model(
@@ -174,19 +218,16 @@ def _evaluate_model(
     from distill.evaluate.curves import curves_command
     from distill.evaluate.runner import evaluate
     from distill.gate_stage import endpoint_of, task_data_of
-    from distill.recipes import Evaluation
     from distill.store.ledger import Ledger
 
     endpoint, task_data = endpoint_of(overrides), task_data_of(overrides)
-    given = [each for each in overrides if not each.startswith(("endpoint.", "data."))]
     with Ledger.open(out / "ledger.db", create=True) as ledger:  # first: a bad OUT is found before a model is loaded
         engine = open_engine(model, base_url=base_url, endpoint=endpoint)
-        defaults = {**R1_SAMPLING, "max_new_tokens": longest_completion(engine)}
+        defaults: dict[str, Any] = R1_SAMPLING
         if like is not None:
             samples_per_item = min(task.samples_per_item for task in like.tasks.values())
             defaults = {**like.params, "samples_per_item": samples_per_item}
-        data = apply_overrides({"evaluation": {**defaults, "tasks": tasks}}, given)
-        settings = parse(Evaluation, data["evaluation"], where="--set evaluation")
+        settings = _evaluation(tasks, engine, overrides, defaults)
         result = evaluate(
             settings.tasks,
             engine,
@@ -264,6 +305,8 @@ def _is_recipe(target: str) -> bool:
     """Whether the argument names a recipe (else a task or a gate); the catalogue decides, or the file's `kind`."""
     if target in catalog.names("recipes"):
         return True
+    if target.startswith(OFFICIAL_PREFIX):
+        return False
     if Path(target).is_file():
         return catalog.kind_of(Path(target)) == "recipes"
     others = [*catalog.names("tasks"), *catalog.names("gates")]

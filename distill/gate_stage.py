@@ -251,14 +251,32 @@ def saved_evidence(path: Path) -> dict[str, Any]:
 
 def task_data_of(overrides: Sequence[str]) -> dict[str, Path]:
     """Local files in the place of tasks' datasets: `--set data.gsm8k=FILE`. Raises: ConfigError if one is missing."""
-    given = apply_overrides({"data": {}}, [each for each in overrides if each.startswith("data.")])["data"]
-    found = {name: Path(str(value)).expanduser() for name, value in given.items()}
-    for name, path in found.items():
-        if not path.is_file():
-            raise ConfigError(
-                f"--set data.{name}={path}: there is no such file; name a JSONL file of the task's items."
-            )
-    return found
+    given = _data(overrides)
+    for name, value in given.items():
+        if isinstance(value, dict):
+            raise ConfigError(f"--set data.{name}.{next(iter(value))}=...: splits are of lm-eval's own tasks.")
+    return {name: _file(f"--set data.{name}", value) for name, value in given.items()}
+
+
+def official_data_of(overrides: Sequence[str]) -> dict[str, Path | dict[str, Path]]:
+    """The same for lm-eval's own tasks, which may have several splits: `--set data.gsm8k.train=FILE`."""
+    return {
+        name: {split: _file(f"--set data.{name}.{split}", each) for split, each in value.items()}
+        if isinstance(value, dict)
+        else _file(f"--set data.{name}", value)
+        for name, value in _data(overrides).items()
+    }
+
+
+def _data(overrides: Sequence[str]) -> dict[str, Any]:
+    return dict(apply_overrides({"data": {}}, [each for each in overrides if each.startswith("data.")])["data"])
+
+
+def _file(where: str, value: Any) -> Path:
+    path = Path(str(value)).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"{where}={path}: there is no such file; name a JSONL file of the items.")
+    return path
 
 
 def endpoint_of(overrides: Sequence[str]) -> Endpoint:

@@ -46,8 +46,8 @@ def open_engine(
         return _served(model, base_url, endpoint, params)
     if importlib.util.find_spec("torch") is None:
         raise ConfigError(
-            f"{model}: a model that is loaded here needs torch, which is not installed. Install the whole toolkit, name "
-            "an address that serves the model (--base-url), or a ledger of its samples (runs/x/ledger.db)."
+            f"{model}: a model that is loaded here needs torch, which is not installed. Install the whole toolkit, "
+            "name an address that serves the model (--base-url), or a ledger of its samples (runs/x/ledger.db)."
         )
     if model is None:
         raise ConfigError("a model is needed: a card's name or a checkpoint folder, or --base-url.")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from distill import commands
 from distill.errors import CatalogError, ConfigError, LedgerError
 from distill.gate_stage import GateModels, models_of
+
+STUDENT = Path(__file__).resolve().parent.parent / "students" / "tiny"
 
 
 def test_recipes_tasks_and_gates_are_told_apart(tmp_path):
@@ -40,6 +45,22 @@ def test_a_gate_says_what_is_missing_before_it_samples(tmp_path):
         commands.gate_command("quickstart", tmp_path, overrides=["evaluation.temperature=1"])
     with pytest.raises(ConfigError, match=r"--set data.tiny=none.jsonl: there is no such file"):
         commands.gate_command("quickstart", tmp_path, overrides=["data.tiny=none.jsonl"])
+
+
+def test_lm_evals_own_task_from_the_command_line(tmp_path):
+    """Its GSM8K over files of two splits, by the embedded student; a second call draws nothing."""
+    rows = [{"question": f"What is {at} + 1?", "answer": f"It is\n#### {at + 1}"} for at in range(8)]
+    files = []
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        files.append(f"data.gsm8k.{split}={tmp_path / split}.jsonl")
+    given = {"overrides": [*files, "evaluation.max_new_tokens=8"], "model": str(STUDENT), "base_url": None}
+    first = commands.eval_command("lm-eval/gsm8k", tmp_path / "run", **given)
+    assert "exact_match,flexible-extract" in first["summary"] and first["samples_drawn"] == 8
+    assert json.loads((tmp_path / "run" / "eval" / "official.json").read_text())["scores"] == first["scores"]
+    assert commands.eval_command("lm-eval/gsm8k", tmp_path / "run", **given)["samples_drawn"] == 0
+    with pytest.raises(ConfigError, match="splits are of lm-eval's own tasks"):
+        commands.eval_command("gsm8k", tmp_path / "other", **{**given, "overrides": files})
 
 
 def test_roles_are_named_as_pairs():
