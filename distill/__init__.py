@@ -3,6 +3,7 @@
     import distill
     run = distill.Run.open("tiny/quickstart", out="runs/quickstart")
     run.harvest(); run.curate(); run.train(); run.evaluate(); run.gate(); run.report()
+    distill.GateStage(distill.load_gate("o1-mini"), Path("runs/g"), distill.GateModels(model="my/student")).run()
 
 Importing this package is free: no torch, no network, no environment reading. Names below load on first use.
 """
@@ -10,9 +11,12 @@ Importing this package is free: no torch, no network, no environment reading. Na
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Run", "load_recipe", "load_student", "load_teacher"]
+__all__ = ["GateModels", "GateStage", "Run", "load_gate", "load_recipe", "load_student", "load_teacher"]
 
 _HOMES = {
+    "GateModels": "distill.gate_stage",
+    "GateStage": "distill.gate_stage",
+    "load_gate": "distill.gate.spec",
     "Run": "distill.run",
     "load_recipe": "distill.recipes",
     "load_student": "distill.cards",

@@ -10,14 +10,18 @@ import json
 from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill import catalog
 from distill.cards import ModelCard, Source, load_baseline, load_student, load_teacher
-from distill.errors import ConfigError, DistillError
+from distill.errors import ConfigError, DistillError, GateError
+from distill.models import R1_MAX_NEW_TOKENS
 from distill.published import check_baseline
 from distill.recipes import Recipe, load_recipe
 from distill.records import Problem
+
+if TYPE_CHECKING:
+    from distill.gate.spec import Gate
 
 
 def check(names: Iterable[str] = ()) -> dict[str, Any]:
@@ -138,6 +142,22 @@ def _check_gate(path: Path) -> None:
     for comparison in gate.comparisons:
         if comparison.baseline is not None:
             _check_published(path, comparison.baseline, gate.tasks, comparison.metric)
+    if gate.is_sequential:
+        _check_bars(path, gate)
+
+
+def _check_bars(path: Path, gate: Gate) -> None:
+    """Every bar lies where a score can be, or the verdict would be known without a sample."""
+    from distill.gate.bars import bars
+
+    for row in gate.comparisons:
+        found = [] if row.baseline is None else bars(gate.name, load_baseline(row.baseline), gate.tasks, row.metric)
+        values: list[float | None] = [bar.value for bar in found]
+        for value in values or [None]:
+            try:
+                gate.demand(row, R1_MAX_NEW_TOKENS, published=value, num_questions=1)
+            except GateError as error:
+                raise ConfigError(f"{path}: {row.label}: {error}") from None
 
 
 def _check_published(path: Path, name: str, tasks: Iterable[str], metric: str) -> None:

@@ -42,6 +42,7 @@ def test_a_sound_file_has_no_faults(name):
         ("sums", "eval/tasks/sums.yaml", "  version: 1.0\n", "", "metadata.version: required"),
         ("better", "eval/gates/better.yaml", "[sums]", "[sum]", "task 'sum' not found"),
         ("better", "eval/gates/better.yaml", "ratio", "ration", "did you mean 'ratio'?"),
+        ("better", "eval/gates/better.yaml", "ratio: 2.0", "margin: 1.5", "the verdict is known without a sample"),
     ],
 )
 def test_each_fault_is_found(shelf, name, file, before, after, message):

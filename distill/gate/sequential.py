@@ -4,7 +4,7 @@
     test = SequentialTest(demand, {"aime24/1": "aime24", ...}, identity=hash_of_model_prompt_and_parameters)
     while not test.is_over:
         test.add_round({"aime24/1": 1.0, ...})        # every item, every round; a timeout is a 0
-    test.verdict().sentence; json.dumps(test.state())
+    test.verdict().outcome; json.dumps(test.state())
 
 Two one-sided e-processes run side by side (derivation: `eprocess.py`). PASS rejects "the mean is at most pass_bar", at
 level alpha_pass; FAIL rejects "the mean is at least fail_bar", at level alpha_fail; both hold at any moment one stops.
@@ -58,20 +58,6 @@ class SequentialVerdict:
     final_test: FinalTest
     rounds_to_decision: int | None
     """About how many more rounds would decide, if the mean so far is the true one; None where that is unknown."""
-
-    @property
-    def sentence(self) -> str:
-        score = "no score" if self.mean is None else f"score {self.mean:.3f}"
-        final = {"none": "", "unspent": "", "spent": "; the final test at the cap is spent"}[self.final_test]
-        more = f"; about {self.rounds_to_decision} more rounds would decide" if self.rounds_to_decision else ""
-        evidence = f"p = {self.p_pass:.2g} to pass, {self.p_fail:.2g} to fail"
-        return (
-            f"{self.outcome.lower()} after {self.rounds} of at most {self.cap_rounds} rounds of {self.n_items} items: "
-            f"{score}, bar {self.pass_bar:.3f}; {evidence}{final}{more}."
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class SequentialTest:

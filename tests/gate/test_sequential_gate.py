@@ -122,6 +122,7 @@ def test_evidence_goes_on_where_it_stopped_and_the_ledger_is_not_paid_twice(worl
     first, _ = world.gate(gate, task, [world.contestant()]).judge()
     assert (first.outcome, first.stopped_by, first.comparisons[0].final_test) == ("INCONCLUSIVE", "cap", "spent")
     assert "no verdict within gate.budget.max_rounds=3" in first.reasons[-1]
+    assert "the final test at the cap is spent" in first.reasons[0]
     again, _ = world.gate(gate, task, [world.contestant()], saved=first.evidence).judge()
     assert again.comparisons == first.comparisons
     assert again.models["student"]["completion_tokens_drawn"] == 0
