@@ -106,22 +106,20 @@ class GateStage:
         data = self.task_data or {}
         problems = {task.name: task.problems(data.get(task.name)) for task in tasks}
         baselines = baselines_of(self.gate) | {name: load_baseline(name) for name in self.models.anchors}
+        saved = saved_evidence(self.out / "gate" / "verdict.json")
+        today = datetime.now(UTC).date()
+        reasons = before_sampling(
+            self.gate, problems, baselines=baselines, training=self.models.trained_on, today=today
+        )
+        items = [problem for found in problems.values() for problem in found]
         with ExitStack() as stack:
             ledger = stack.enter_context(Ledger.open(self.out / "ledger.db", create=True))
             pool = stack.enter_context(VerifierPool())
-            items = [problem for found in problems.values() for problem in found]
             contestants = {who: self._contestant(who, ledger, items, stack) for who in ("student", *self.gate.needs)}
             anchors = {
                 name: self._opened(f"anchor {name}", what, ledger, items, stack, self._like())
                 for name, what in self.models.anchors.items()
             }
-            reasons = before_sampling(
-                self.gate,
-                problems,
-                baselines=baselines,
-                training=self.models.trained_on,
-                today=datetime.now(UTC).date(),
-            )
             verdict, results = SequentialGate(
                 gate=self.gate,
                 tasks=tasks,
@@ -129,7 +127,7 @@ class GateStage:
                 contestants=contestants,
                 baselines=baselines,
                 verify=pool.verify_many,
-                saved=saved_evidence(self.out / "gate" / "verdict.json"),
+                saved=saved,
                 task_data=self.task_data,
                 invalid_before=reasons,
                 notes=self._notes(),
@@ -137,8 +135,8 @@ class GateStage:
                 save=partial(write_verdict, directory=self.out / "gate", is_final=False),
                 tell=self._tell,
             ).judge()
-        self._save(results)
         write_verdict(verdict, self.out / "gate")
+        self._save(results)
         return verdict
 
     def _tell(self, line: str) -> None:
@@ -214,9 +212,8 @@ class GateStage:
     def _save(self, results: Mapping[str, EvalResult]) -> None:
         """OUT/eval as the rounds left it; an evaluation of the same model there that is as large is kept."""
         for who, result in results.items():
-            path = self._measured(who)
-            if not (path.exists() and _is_as_large(EvalResult.load(path), result)):
-                result.save(path)
+            if not _is_as_large(self._measured(who), result):
+                result.save(self._measured(who))
         if results:
             curves_command(self.out)
 
@@ -225,7 +222,12 @@ def _is_same(one: Path, other: Path) -> bool:
     return one.exists() and one.resolve() == other.resolve()
 
 
-def _is_as_large(before: EvalResult, now: EvalResult) -> bool:
+def _is_as_large(path: Path, now: EvalResult) -> bool:
+    """Whether the file is an evaluation of the same model with as many samples of these tasks."""
+    try:
+        before = EvalResult.load(path)
+    except ConfigError:  # none, or of another version
+        return False
     return before.model_fingerprint == now.model_fingerprint and all(
         name in before.tasks and before.tasks[name].samples_per_item >= task.samples_per_item
         for name, task in now.tasks.items()

@@ -264,7 +264,7 @@ class SequentialGate:
             n_items=len(self._items),
             samples_per_item=len(self._history["student"]),
             resampling_seed=RESAMPLING_SEED,
-            notes=(*self.notes, *self._anew()),
+            notes=(*self.notes, *self._anew(), *self._sampled_differently()),
             models={who: self._figures(who, (results or {}).get(who)) for who in self.contestants},
             anchors=tuple(anchors),
             stopped_by=stopped_by,
@@ -292,6 +292,14 @@ class SequentialGate:
             f"{question.label}: the evidence of an earlier run was not continued: {question.anew}"
             for question in self._questions
             if question.anew
+        ]
+
+    def _sampled_differently(self) -> list[str]:
+        student = self.contestants["student"].params
+        return [
+            f"the {who} was sampled with {each.params.to_dict()}, the student with {student.to_dict()}."
+            for who, each in self.contestants.items()
+            if each.params != student
         ]
 
     def _figures(self, who: str, result: EvalResult | None) -> dict[str, Any]:
