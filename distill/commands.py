@@ -16,12 +16,13 @@ from distill import catalog
 from distill.config import apply_overrides, parse
 from distill.errors import CatalogError, ConfigError
 from distill.evaluate.official import PREFIX as OFFICIAL_PREFIX
-from distill.models import longest_completion, open_engine
+from distill.models import longest_completion, open_engine, reasoning_of
 from distill.provenance import write_text_atomically
 from distill.recipes import sampling_params
 from distill.run import Run
 
 if TYPE_CHECKING:
+    from distill.cards import ReasoningFormat
     from distill.engines.base import Engine
     from distill.engines.endpoint import EndpointEngine
     from distill.engines.local import LocalEngine
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from distill.gate_stage import GateModels
     from distill.harvest_stage import Executor
     from distill.recipes import Evaluation
+    from distill.store.ledger import Ledger
 
 R1_SAMPLING = {"samples_per_item": 1, "temperature": 0.6, "top_p": 0.95}
 
@@ -237,9 +239,34 @@ def _evaluate_model(
             run_seed=like.run_seed if like else 0,
             task_data=task_data,
         )
-    result.save(out / "eval" / "student.json")
-    curves_command(out)
+        result.save(out / "eval" / "student.json")
+        curves_command(out)
+        if settings.force_close:
+            _close_thoughts(out, result, engine, ledger, settings, reasoning_of(model), task_data)
     return result
+
+
+def _close_thoughts(
+    out: Path,
+    result: EvalResult,
+    engine: LocalEngine | EndpointEngine,
+    ledger: Ledger,
+    settings: Evaluation,
+    reasoning: ReasoningFormat,
+    task_data: dict[str, Path],
+) -> None:
+    """Thoughts of the evaluation cut at each budget, closed and answered: a further curve in OUT/eval/curves.json."""
+    from distill.evaluate.budget import force_closed_curve, recorded_samples
+    from distill.evaluate.curves import CURVES_FILE, load_curves, save_curves, with_force_closed
+    from distill.evaluate.tasks import read_task
+
+    path = out / "eval" / CURVES_FILE
+    curves = load_curves(path)
+    for name, task in result.tasks.items():
+        pairs = recorded_samples(task, ledger, read_task(name).problems(task_data.get(name)))
+        points = force_closed_curve(engine, ledger, pairs, settings.force_close, reasoning=reasoning)
+        curves["models"]["student"] = with_force_closed(curves["models"]["student"], name, points)
+    save_curves(path, curves)
 
 
 def _student_of(run: Run, model: str | None, base_url: str | None) -> Engine | None:

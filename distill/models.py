@@ -54,6 +54,11 @@ def open_engine(
     return _local(model, batch_size)
 
 
+def reasoning_of(model: str | None) -> ReasoningFormat:
+    """How a model marks its thoughts: a teacher's card says it, others are taken to use <think>."""
+    return load_teacher(model).reasoning if model in catalog.names("teachers") else _THINKING
+
+
 def longest_completion(engine: LocalEngine | EndpointEngine) -> int:
     """R1's 32,768 tokens, or half of the model's context where that is less."""
     return min(R1_MAX_NEW_TOKENS, engine.context_tokens // 2)
@@ -80,10 +85,10 @@ def _served(
     from distill.engines.endpoint import EndpointEngine
     from distill.recipes import Endpoint
 
-    name, card_model, served, reasoning = None, "", model, _THINKING
+    name, card_model, served = None, "", model
     if model in catalog.names("teachers"):
         teacher = load_teacher(model)
-        name, card_model, served, reasoning = teacher.name, teacher.model, None, teacher.reasoning
+        name, card_model, served = teacher.name, teacher.model, None
     elif model in catalog.names("students"):
         student = load_student(model)
         name, card_model, served = student.name, student.model, None
@@ -92,7 +97,7 @@ def _served(
         name=name,
         served=served,
         card_model=card_model,
-        reasoning=reasoning,
+        reasoning=reasoning_of(model),
         settings=settings or Endpoint(),
         params=params,
         require_reasoning=False,
@@ -107,10 +112,11 @@ def _local(model: str, batch_size: int) -> LocalEngine:
 
     if Path(model).is_dir():
         return LocalEngine.open(model, name=Path(model).name, reasoning=_THINKING, batch_size=batch_size)
-    if model in catalog.names("teachers"):
-        card = load_teacher(model)
-        location, name, reasoning, revision = card.model_location, card.name, card.reasoning, card.revision
-    else:
-        student = load_student(model)
-        location, name, reasoning, revision = student.model_location, student.name, _THINKING, student.revision
-    return LocalEngine.open(location, name=name, reasoning=reasoning, revision=revision, batch_size=batch_size)
+    card = load_teacher(model) if model in catalog.names("teachers") else load_student(model)
+    return LocalEngine.open(
+        card.model_location,
+        name=card.name,
+        reasoning=reasoning_of(model),
+        revision=card.revision,
+        batch_size=batch_size,
+    )

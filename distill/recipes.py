@@ -328,6 +328,9 @@ class Evaluation(Strict):
     top_p: Fraction | None = None
     base_max_new_tokens: Count | None = None
     """Cap for the base student, which answers directly; null is max_new_tokens."""
+    force_close: list[Count] = Field(default_factory=list)
+    """Token budgets at which thoughts are closed and answered, beside the curve of those that are cut there
+    (`distill eval TASK`; a recipe's evaluation does not)."""
     data: dict[str, Path] = Field(default_factory=dict)
     """Task name -> a JSONL file in the place of its dataset, relative to the recipe."""
 

@@ -63,6 +63,23 @@ def test_lm_evals_own_task_from_the_command_line(tmp_path):
         commands.eval_command("gsm8k", tmp_path / "other", **{**given, "overrides": files})
 
 
+def test_thoughts_are_closed_at_token_budgets(tmp_path, monkeypatch):
+    """--set evaluation.force_close adds a curve from the thoughts that the evaluation drew."""
+    (tmp_path / "eval" / "tasks").mkdir(parents=True)
+    source = "{family: gcd, size: 4, seed: 5, config: {min_value: 10, max_value: 99}}"
+    (tmp_path / "eval" / "tasks" / "few.yaml").write_text(
+        "task: few\nclass: !function distill.evaluate.problem_task.ProblemTask\n"
+        f"metadata:\n  version: 1.0\n  problems:\n    - gym: {source}\n"
+    )
+    monkeypatch.setattr("distill.catalog._added", [tmp_path])
+    overrides = ["evaluation.max_new_tokens=320", "evaluation.force_close=[8, 320]"]
+    commands.eval_command("few", tmp_path / "run", overrides=overrides, model="tiny", base_url=None)
+    curves = json.loads((tmp_path / "run" / "eval" / "curves.json").read_text())["models"]["student"]["tasks"]["few"]
+    early, late = curves["force_closed"]
+    assert (early["budget"], early["share_finished"], late["share_finished"]) == (8, 0.0, 1.0)
+    assert late["accuracy"] == curves["pass_at"][0]["value"] > early["accuracy"]
+
+
 def test_roles_are_named_as_pairs():
     assert models_of(None, None, ["base=a"], ["o1-mini=b"], None).others == {"base": "a"}
     with pytest.raises(ConfigError, match=r"--other tutor=\.\.\.: expected one of base, teacher, checkpoint"):
