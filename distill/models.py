@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 R1_MAX_NEW_TOKENS = 32768
 """arXiv 2501.12948, section 3."""
+PROMPT_TOKENS = 2048
+"""Left for the prompt where the context is what limits a completion."""
 _THINKING = ReasoningFormat(open_marker="<think>", close_marker="</think>", opened_by_prompt=False)
 
 
@@ -60,8 +62,8 @@ def reasoning_of(model: str | None) -> ReasoningFormat:
 
 
 def longest_completion(engine: LocalEngine | EndpointEngine) -> int:
-    """R1's 32,768 tokens, or half of the model's context where that is less."""
-    return min(R1_MAX_NEW_TOKENS, engine.context_tokens // 2)
+    """R1's 32,768 tokens, or what the model's context leaves beside a prompt: all but 2,048 tokens, at least half."""
+    return min(R1_MAX_NEW_TOKENS, max(engine.context_tokens // 2, engine.context_tokens - PROMPT_TOKENS))
 
 
 def local_template(name: str) -> Callable[[str], str] | None:

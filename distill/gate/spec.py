@@ -144,7 +144,7 @@ class Sampling(Strict):
     temperature: Annotated[float, Field(ge=0)] = 0.6
     top_p: Fraction = 0.95
     max_new_tokens: Count | None = None
-    """null is 32,768, or half of the model's context where that is less."""
+    """null is 32,768, or what the model's context leaves (`distill/models.py`)."""
     seed: Annotated[int, Field(ge=0)] = 0
     batch_size: Count = 128
     """Of models that are loaded here."""
