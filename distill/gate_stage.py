@@ -95,6 +95,8 @@ class GateStage:
     models: GateModels = field(default_factory=GateModels)
     task_data: TaskData | None = None
     endpoint: Endpoint | None = None
+    task_dirs: Sequence[Path] = ()
+    """Folders of task files beside the catalogue's; the gate's own folder is one."""
     openers: Mapping[str, Opener] = field(default_factory=dict)
     """By role: how a model is opened that OUT/eval has measured, once its samples there are used up."""
     quiet: bool = False
@@ -102,15 +104,15 @@ class GateStage:
     def run(self) -> GateVerdict:
         """Draw, judge, and write OUT/gate and OUT/eval. Raises: what models, ledgers and tasks raise."""
         self._check_roles()
-        tasks = read_tasks(self.gate.tasks, (), self.task_data)
+        own = [self.gate.path.parent] if self.gate.path is not None else []
+        tasks = read_tasks(self.gate.tasks, [*self.task_dirs, *own], self.task_data)
+        gate = self.gate.model_copy(update={"tasks": [task.name for task in tasks]})  # a path stands for its task
         data = self.task_data or {}
         problems = {task.name: task.problems(data.get(task.name)) for task in tasks}
         baselines = baselines_of(self.gate) | {name: load_baseline(name) for name in self.models.anchors}
         saved = saved_evidence(self.out / "gate" / "verdict.json")
         today = datetime.now(UTC).date()
-        reasons = before_sampling(
-            self.gate, problems, baselines=baselines, training=self.models.trained_on, today=today
-        )
+        reasons = before_sampling(gate, problems, baselines=baselines, training=self.models.trained_on, today=today)
         items = [problem for found in problems.values() for problem in found]
         with ExitStack() as stack:
             ledger = stack.enter_context(Ledger.open(self.out / "ledger.db", create=True))
@@ -121,7 +123,7 @@ class GateStage:
                 for name, what in self.models.anchors.items()
             }
             verdict, results = SequentialGate(
-                gate=self.gate,
+                gate=gate,
                 tasks=tasks,
                 problems=problems,
                 contestants=contestants,

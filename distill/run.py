@@ -341,7 +341,9 @@ class Run:
         }
         if student is not None:
             openers["student"] = lambda: student
-        return GateStage(gate, self.directory, models, self.task_data, self.recipe.endpoint, openers).run()
+        task_dirs = [Path(task).parent for task in self.recipe.evaluation.tasks if Path(task).is_file()]
+        stage = GateStage(gate, self.directory, models, self.task_data, self.recipe.endpoint, task_dirs, openers)
+        return stage.run()
 
     def evaluation_results(self) -> dict[str, EvalResult]:
         """What `evaluate` saved. Raises: ConfigError where a role is missing."""
