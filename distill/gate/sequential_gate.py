@@ -23,11 +23,11 @@ from distill.evaluate.metrics import RESAMPLING_SEED
 from distill.evaluate.result import EvalResult, TaskResult, with_unanswered
 from distill.evaluate.runner import score_recorded
 from distill.evaluate.tasks import Task, TaskData, items_hash
+from distill.gate import repeats
 from distill.gate.anchor import anchor_rows
 from distill.gate.contestant import Contestant
 from distill.gate.decide import overall
 from distill.gate.question import questions
-from distill.gate.repeats import heeds_seed, repeats_itself
 from distill.gate.rounds import CompleteRound
 from distill.gate.spec import Gate
 from distill.gate.validity import invalid_reasons, prompt_hashes, recorded_prompts
@@ -130,10 +130,9 @@ class SequentialGate:
         for who, each in self.contestants.items():
             if each.engine is None or who in self._heeds_seed or each.params.temperature == 0:
                 continue
-            probed = (each.engine, each.ledger, list(self._items.values()), each.run_seed)
-            self._heeds_seed[who] = heeds_seed(*probed)
-            message = repeats_itself(*probed) if self._heeds_seed[who] is False else None
-            reasons += [f"{who}: {message}"] if message else []
+            heeds = repeats.heeds_seed(each.engine, each.ledger, list(self._items.values()), each.run_seed)
+            self._heeds_seed[who] = heeds
+            reasons += [f"{who}: {repeats.reason(each.engine.model)}"] if heeds is False else []
         return reasons
 
     def _draw(self) -> str:
