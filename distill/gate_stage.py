@@ -22,12 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.cards import load_baseline
+from distill.cards import Baseline, load_baseline
 from distill.config import apply_overrides, parse
 from distill.errors import ConfigError, GateError
 from distill.evaluate.curves import curves_command
 from distill.evaluate.result import EvalResult
 from distill.evaluate.tasks import TaskData, read_tasks
+from distill.gate.bars import bars
 from distill.gate.contestant import Contestant, EngineOpener, evaluated, recorded
 from distill.gate.decide import baselines_of
 from distill.gate.report import write_verdict
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 Opener = Callable[[], "Engine"]
 LEDGER_SUFFIX = ".db"
+ADDRESS = ("http://", "https://")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def models_of(
     for role in roles:
         if role not in MODELS:
             raise ConfigError(f"--other {role}=...: expected one of {', '.join(MODELS)}.")
+    if base_url is not None and not base_url.startswith(ADDRESS):
+        raise ConfigError(f"--base-url: expected http://HOST:PORT/v1, found '{base_url}'; a model here is --model.")
     return GateModels(model, base_url, roles, dict(_pair("--anchor", each) for each in anchors), trained_on)
 
 
@@ -106,6 +110,15 @@ class GateStage:
         data = self.task_data or {}
         problems = {task.name: task.problems(data.get(task.name)) for task in tasks}
         baselines = baselines_of(self.gate) | {name: load_baseline(name) for name in self.models.anchors}
+        self._check_bars(baselines)
+        reasons = before_sampling(
+            self.gate,
+            problems,
+            baselines=baselines,
+            training=self.models.trained_on,
+            today=datetime.now(UTC).date(),
+        )
+        saved = saved_evidence(self.out / "gate" / "verdict.json")
         with ExitStack() as stack:
             ledger = stack.enter_context(Ledger.open(self.out / "ledger.db", create=True))
             pool = stack.enter_context(VerifierPool())
@@ -115,13 +128,6 @@ class GateStage:
                 name: self._opened(f"anchor {name}", what, ledger, items, stack, self._like())
                 for name, what in self.models.anchors.items()
             }
-            reasons = before_sampling(
-                self.gate,
-                problems,
-                baselines=baselines,
-                training=self.models.trained_on,
-                today=datetime.now(UTC).date(),
-            )
             verdict, results = SequentialGate(
                 gate=self.gate,
                 tasks=tasks,
@@ -129,7 +135,7 @@ class GateStage:
                 contestants=contestants,
                 baselines=baselines,
                 verify=pool.verify_many,
-                saved=saved_evidence(self.out / "gate" / "verdict.json"),
+                saved=saved,
                 task_data=self.task_data,
                 invalid_before=reasons,
                 notes=self._notes(),
@@ -179,7 +185,23 @@ class GateStage:
         for who in self.models.others:
             if who not in self.gate.needs:
                 needs = ", ".join(self.gate.needs) or "no other model"
-                raise ConfigError(f"--other {who}=...: gate {self.gate.name} compares with {needs}.")
+                raise ConfigError(
+                    f"--other {who}=...: gate {self.gate.name} compares with {needs}; leave it out, or add a "
+                    f"comparison {{against: {who}, ...}} to the gate."
+                )
+
+    def _check_bars(self, baselines: Mapping[str, Baseline]) -> None:
+        """Before a model is loaded; bars in tokens need its limit. Raises: GateError."""
+        for name in self.models.anchors:
+            for task in self.gate.tasks:
+                bars(self.gate.name, baselines[name], [task], "pass@1")
+        for row in self.gate.comparisons:
+            of = row.baseline
+            published: list[float | None] = [None]
+            if of is not None:
+                published = [bar.value for bar in bars(self.gate.name, baselines[of], self.gate.tasks, row.metric)]
+            for value in published if row.metric != "mean_tokens" else ():
+                self.gate.demand(row, 1, published=value, num_questions=1)
 
     def _opened(
         self, who: str, what: str, ledger: Ledger, items: Sequence[Problem], stack: ExitStack, like: EvalResult | None
@@ -189,7 +211,7 @@ class GateStage:
             source = ledger if _is_same(Path(location), ledger.path) else stack.enter_context(Ledger.open(location))
             return recorded(who, source, [problem.id for problem in items], name or None, local_template)
         settings = self.gate.sampling
-        if location.startswith(("http://", "https://")):
+        if location.startswith(ADDRESS):
             engine = open_engine(name or None, base_url=location, endpoint=self.endpoint)
         else:
             engine = open_engine(what, batch_size=settings.batch_size)

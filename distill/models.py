@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from distill import catalog
 from distill.cards import ReasoningFormat, load_student, load_teacher
-from distill.errors import ConfigError
+from distill.errors import CatalogError, ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from distill.engines.endpoint import EndpointEngine
@@ -105,6 +105,12 @@ def _local(model: str, batch_size: int) -> LocalEngine:
     if model in catalog.names("teachers"):
         card = load_teacher(model)
         location, name, reasoning, revision = card.model_location, card.name, card.reasoning, card.revision
+    elif model not in catalog.names("students") and not Path(model).exists():
+        hint = did_you_mean(model, [*catalog.names("teachers"), *catalog.names("students")])
+        raise CatalogError(
+            f"model '{model}': there is no such folder, and no card of that name{hint or '.'} Give a checkpoint "
+            "folder, a ledger, http://HOST:PORT/v1, or a name that `distill list students` or `teachers` shows."
+        )
     else:
         student = load_student(model)
         location, name, reasoning, revision = student.model_location, student.name, _THINKING, student.revision
