@@ -118,11 +118,10 @@ class SequentialGate:
     def _prompts(self, who: str, result: EvalResult, items: Sequence[Problem]) -> dict[str, str]:
         """By item, the prompt that recorded samples must have been asked with; empty where that is not known."""
         each = self.contestants[who]
-        if each.render is not None:
-            return prompt_hashes(each.render, items)
         if not each.keys or each.items_hashes:
             return {}
-        return recorded_prompts([item for task in result.tasks.values() for item in task.items], items)
+        served = recorded_prompts([item for task in result.tasks.values() for item in task.items], items)
+        return served or ({} if each.render is None else prompt_hashes(each.render, items))
 
     def _repeats(self) -> list[str]:
         """Models that give one completion for every seed, by a probe of every engine that was opened since the last."""
