@@ -19,7 +19,8 @@ from itertools import count, groupby
 from math import ceil
 
 from distill.engines.base import Engine, LedgerLike, sample_through_ledger
-from distill.records import Problem, Sample, SampleRequest, SamplingParams
+from distill.records import Problem, Sample, SampleRequest, SamplingParams, stable_hash
+from distill.store.ledger import Ledger
 
 PAIRS = 8
 TEMPERATURES = (1.5, 2.0)
@@ -57,6 +58,17 @@ def heeds_seed(engine: Engine, ledger: LedgerLike, problems: Sequence[Problem], 
         if found is not False or is_new:  # else an earlier run was told so, and asked for the server to be mended
             return found
     raise AssertionError("unreachable")
+
+
+def was_cleared(ledger: Ledger, fingerprint: str) -> bool:
+    """Whether a probe that the ledger holds has cleared this model; for recorded samples, whose engine is gone."""
+    texts: dict[str, str] = {}
+    for sample in ledger.samples(fingerprint):
+        if sample.problem_id.startswith("probe/") and texts.setdefault(
+            stable_hash(sample.prompt_hash, sample.params), sample.text
+        ) not in ("", sample.text):
+            return True
+    return False
 
 
 def _heeds_seed(

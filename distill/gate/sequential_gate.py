@@ -113,6 +113,11 @@ class SequentialGate:
         prompts = {who: self._prompts(who, result, items) for who, result in results.items()}
         today = {task: items_hash(found) for task, found in self.problems.items()}
         cleared = [who for who, heeds in self._heeds_seed.items() if heeds]
+        cleared += [
+            who
+            for who, each in self.contestants.items()
+            if who not in self._heeds_seed and repeats.was_cleared(each.ledger, each.identity)
+        ]
         return invalid_reasons(self.gate, results, prompts=prompts, items=today, heed_seeds=cleared)
 
     def _prompts(self, who: str, result: EvalResult, items: Sequence[Problem]) -> dict[str, str]:
