@@ -192,28 +192,38 @@ def test_a_second_run_draws_nothing_and_says_the_same(distill, compared, query, 
         assert second[same] == first[same], same
 
 
+WITHOUT_TORCH = """
+import sys
+
+class NoTorch:  # as where it is not installed: find_spec gives None, an import raises ModuleNotFoundError
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] == "torch" else self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [NoTorch(finder) for finder in sys.meta_path]
+from distill.cli import main
+code = main(sys.argv[1:])
+assert "torch" not in sys.modules
+sys.exit(code)
+"""
+
+
 def test_without_torch_from_the_samples_alone(shelf, compared, tmp_path):
-    """Replay: roles by the model's hash in the ledger; the command line runs where torch cannot be imported."""
+    """Replay: roles by the model's hash in the ledger; the command line runs where there is no torch."""
     source = compared[0] / "ledger.db"
     identity = {who: each["identity"] for who, each in verdict_of(compared[0])["models"].items()}
     roles = [f"{who}={source}#{identity[who]}" for who in ("base", "teacher")]
     given = ["--catalog", shelf, "gate", "toy", "--out", tmp_path / "run", "--model", f"{source}#{identity['student']}"]
     given += ["--other", roles[0], "--other", roles[1]]
-    program = (
-        "import sys\n"
-        "class Forbid:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] == 'torch':\n"
-        "            raise ImportError('torch is forbidden here')\n"
-        "sys.meta_path.insert(0, Forbid())\n"
-        "from distill.cli import main\n"
-        "code = main(sys.argv[1:])\n"
-        "assert 'torch' not in sys.modules\n"
-        "sys.exit(code)\n"
-    )
-    command = [sys.executable, "-c", program, *map(str, given)]
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, given)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 3, done.stdout + done.stderr
     verdict, drawn = check_files(tmp_path / "run", done), verdict_of(compared[0])
     assert verdict["outcome"] == drawn["outcome"] == "FAIL"
     assert verdict["comparisons"][0]["student"] == drawn["comparisons"][0]["student"]
