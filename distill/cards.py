@@ -20,6 +20,8 @@ from distill.errors import ConfigError
 
 Count = Annotated[int, Field(gt=0)]
 """A whole number above 0."""
+R1_MAX_NEW_TOKENS = 32768
+"""Of DeepSeek-R1's evaluations (arXiv 2501.12948, section 3)."""
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Price = Annotated[float, Field(ge=0)]
 

@@ -10,18 +10,14 @@ import json
 from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill import catalog
 from distill.cards import ModelCard, Source, load_baseline, load_student, load_teacher
 from distill.errors import ConfigError, DistillError, GateError
-from distill.models import R1_MAX_NEW_TOKENS
 from distill.published import check_baseline
 from distill.recipes import Recipe, load_recipe
 from distill.records import Problem
-
-if TYPE_CHECKING:
-    from distill.gate.spec import Gate
 
 
 def check(names: Iterable[str] = ()) -> dict[str, Any]:
@@ -133,6 +129,7 @@ def _check_baseline(path: Path) -> None:
 
 
 def _check_gate(path: Path) -> None:
+    from distill.gate.question import check_bars
     from distill.gate.spec import load_gate
 
     gate = load_gate(path)
@@ -143,21 +140,10 @@ def _check_gate(path: Path) -> None:
         if comparison.baseline is not None:
             _check_published(path, comparison.baseline, gate.tasks, comparison.metric)
     if gate.is_sequential:
-        _check_bars(path, gate)
-
-
-def _check_bars(path: Path, gate: Gate) -> None:
-    """Every bar lies where a score can be, or the verdict would be known without a sample."""
-    from distill.gate.bars import bars
-
-    for row in gate.comparisons:
-        found = [] if row.baseline is None else bars(gate.name, load_baseline(row.baseline), gate.tasks, row.metric)
-        values: list[float | None] = [bar.value for bar in found]
-        for value in values or [None]:
-            try:
-                gate.demand(row, R1_MAX_NEW_TOKENS, published=value, num_questions=1)
-            except GateError as error:
-                raise ConfigError(f"{path}: {row.label}: {error}") from None
+        try:
+            check_bars(gate, {row.baseline: load_baseline(row.baseline) for row in gate.comparisons if row.baseline})
+        except GateError as error:
+            raise ConfigError(f"{path}: {error}") from None
 
 
 def _check_published(path: Path, name: str, tasks: Iterable[str], metric: str) -> None:

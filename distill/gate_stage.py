@@ -28,8 +28,10 @@ from distill.errors import ConfigError, GateError
 from distill.evaluate.curves import curves_command
 from distill.evaluate.result import EvalResult
 from distill.evaluate.tasks import TaskData, read_tasks
+from distill.gate.bars import bars
 from distill.gate.contestant import Contestant, EngineOpener, evaluated, recorded
 from distill.gate.decide import baselines_of
+from distill.gate.question import check_bars
 from distill.gate.report import write_verdict
 from distill.gate.sequential_gate import SequentialGate
 from distill.gate.spec import MODELS, Gate
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 Opener = Callable[[], "Engine"]
 LEDGER_SUFFIX = ".db"
+ADDRESS = ("http://", "https://")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def models_of(
     for role in roles:
         if role not in MODELS:
             raise ConfigError(f"--other {role}=...: expected one of {', '.join(MODELS)}.")
+    if base_url is not None and not base_url.startswith(ADDRESS):
+        raise ConfigError(f"--base-url: expected http://HOST:PORT/v1, found '{base_url}'; a model here is --model.")
     return GateModels(model, base_url, roles, dict(_pair("--anchor", each) for each in anchors), trained_on)
 
 
@@ -110,6 +115,9 @@ class GateStage:
         data = self.task_data or {}
         problems = {task.name: task.problems(data.get(task.name)) for task in tasks}
         baselines = baselines_of(self.gate) | {name: load_baseline(name) for name in self.models.anchors}
+        check_bars(gate, baselines)
+        for name in self.models.anchors:
+            bars(gate.name, baselines[name], gate.tasks, "pass@1")
         saved = saved_evidence(self.out / "gate" / "verdict.json")
         today = datetime.now(UTC).date()
         reasons = before_sampling(gate, problems, baselines=baselines, training=self.models.trained_on, today=today)
@@ -179,7 +187,10 @@ class GateStage:
         for who in self.models.others:
             if who not in self.gate.needs:
                 needs = ", ".join(self.gate.needs) or "no other model"
-                raise ConfigError(f"--other {who}=...: gate {self.gate.name} compares with {needs}.")
+                raise ConfigError(
+                    f"--other {who}=...: gate {self.gate.name} compares with {needs}; leave it out, or add a "
+                    f"comparison {{against: {who}, ...}} to the gate."
+                )
 
     def _opened(
         self, who: str, what: str, ledger: Ledger, items: Sequence[Problem], stack: ExitStack, like: EvalResult | None
@@ -189,7 +200,7 @@ class GateStage:
             source = ledger if _is_same(Path(location), ledger.path) else stack.enter_context(Ledger.open(location))
             return recorded(who, source, [problem.id for problem in items], name or None, local_template)
         settings = self.gate.sampling
-        if location.startswith(("http://", "https://")):
+        if location.startswith(ADDRESS):
             engine = open_engine(name or None, base_url=location, endpoint=self.endpoint)
         else:
             engine = open_engine(what, batch_size=settings.batch_size)

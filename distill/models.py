@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill import catalog
-from distill.cards import ReasoningFormat, load_student, load_teacher
-from distill.errors import ConfigError
+from distill.cards import R1_MAX_NEW_TOKENS, ReasoningFormat, load_student, load_teacher
+from distill.errors import CatalogError, ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from distill.engines.endpoint import EndpointEngine
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from distill.recipes import Endpoint
     from distill.records import SamplingParams
 
-R1_MAX_NEW_TOKENS = 32768
-"""arXiv 2501.12948, section 3."""
 PROMPT_TOKENS = 2048
 """Left for the prompt where the context is what limits a completion."""
 _THINKING = ReasoningFormat(open_marker="<think>", close_marker="</think>", opened_by_prompt=False)
@@ -114,6 +112,12 @@ def _local(model: str, batch_size: int) -> LocalEngine:
 
     if Path(model).is_dir():
         return LocalEngine.open(model, name=Path(model).name, reasoning=_THINKING, batch_size=batch_size)
+    if model not in [*catalog.names("teachers"), *catalog.names("students")] and not Path(model).exists():
+        hint = did_you_mean(model, [*catalog.names("teachers"), *catalog.names("students")])
+        raise CatalogError(
+            f"model '{model}': there is no such folder, and no card of that name{hint or '.'} Give a checkpoint "
+            "folder, a ledger, http://HOST:PORT/v1, or a name that `distill list students` or `teachers` shows."
+        )
     card = load_teacher(model) if model in catalog.names("teachers") else load_student(model)
     return LocalEngine.open(
         card.model_location,

@@ -54,7 +54,10 @@ def _row(gate: str, baseline: Baseline, task: str, metric: str) -> PublishedResu
     row = baseline.find(task, metric)
     if row is None:
         known = ", ".join(sorted({f"{result.task} {result.metric}" for result in baseline.results}))
-        raise GateError(f"gate {gate}: baseline {baseline.name} has no {metric} of task '{task}'; it has {known}.")
+        raise GateError(
+            f"gate {gate}: baseline {baseline.name} has no {metric} of task '{task}'; it has {known}. "
+            "Choose another baseline, or leave the task or the metric out of the gate."
+        )
     return row
 
 

@@ -85,6 +85,11 @@ def _equal(prompts: list[Problem], held_out: list[Problem], found: dict[str, Con
 
 def training_prompts(training: Path) -> list[Problem]:
     """The distinct prompts of a dataset directory, a run directory or a JSONL file, as problems without an answer."""
+    if not training.exists():
+        raise TraceError(
+            f"training data {training}: there is no such file or folder; name what the student was trained on: a "
+            "dataset or run directory, or a JSONL file."
+        )
     rows = _rows_of_jsonl(training) if training.is_file() else _rows_of_dataset(training)
     distinct: dict[str, Problem] = {}
     for name, family, prompt in rows:

@@ -142,15 +142,20 @@ def recorded(
             group = found.setdefault((sample.model_fingerprint, stable_hash(sample.params)), _Group(sample))
             group.add(sample)
     if not found:
-        hint = did_you_mean(model, names) if model else f"; it has samples of {', '.join(sorted(names)) or 'nothing'}."
+        hint = did_you_mean(model, names) if model and model not in names else ""
+        known = f"; it has samples of {', '.join(sorted(names)) or 'nothing'}."
         of = f" of {model}" if model else ""
-        raise GateError(f"gate: {ledger.path} has no samples{of} of the gate's {len(wanted)} items{hint}")
+        raise GateError(
+            f"gate: {ledger.path} has no samples{of} for the gate's {len(wanted)} items"
+            f"{hint or known} Name a ledger that has these "
+            "items, or a model that can be sampled."
+        )
     best = sorted(found.values(), key=lambda group: len(group.keys), reverse=True)
     if len(best) > 1 and len(best[0].keys) == len(best[1].keys):
-        several = ", ".join(f"{group.first.model} at {group.first.params}" for group in best[:3])
+        several = "; ".join(group.described for group in best[:3])
         raise GateError(
-            f"gate: {ledger.path} has samples of these items from several models or settings: {several}. "
-            "Name the model: LEDGER.db#MODEL."
+            f"gate: {ledger.path} has as many samples of these items from several models or settings: {several}. "
+            "Name one by its name or its hash, LEDGER.db#MODEL."
         )
     chosen = best[0]
     first, num_missing = chosen.first, len(wanted - chosen.keys.keys())
@@ -171,6 +176,11 @@ class _Group:
     def __init__(self, first: Sample) -> None:
         self.first = first
         self.keys: Keys = {}
+
+    @property
+    def described(self) -> str:
+        params = ", ".join(f"{name} {value}" for name, value in self.first.params.items())
+        return f"{self.first.model} (hash {self.first.model_fingerprint}) at {params}"
 
     def add(self, sample: Sample) -> None:
         self.keys.setdefault(sample.problem_id, {}).setdefault(sample.index, sample.key)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.cards import Baseline
+from distill.cards import R1_MAX_NEW_TOKENS, Baseline
 from distill.errors import GateError
 from distill.gate.bars import Bar, bars
 from distill.gate.contestant import Contestant
@@ -148,6 +148,16 @@ def questions(
         if labels.count(label) > 1:
             raise GateError(f"gate {gate.name}: asks the same twice: {label}; remove one of the comparisons.")
     return found
+
+
+def check_bars(gate: Gate, baselines: Mapping[str, Baseline]) -> None:
+    """Every bar lies where a score can be, or the verdict would be known without a sample.
+
+    Before a model is loaded; bars in tokens need its limit, so R1's stands for it. Raises: GateError.
+    """
+    for row in gate.comparisons:
+        for under in _values(gate, row, baselines):
+            gate.demand(row, R1_MAX_NEW_TOKENS, published=None if under is None else under.value, num_questions=1)
 
 
 def _values(gate: Gate, row: Comparison, baselines: Mapping[str, Baseline]) -> Sequence[Bar | None]:

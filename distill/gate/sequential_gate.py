@@ -23,11 +23,11 @@ from distill.evaluate.metrics import RESAMPLING_SEED
 from distill.evaluate.result import EvalResult, TaskResult, with_unanswered
 from distill.evaluate.runner import score_recorded
 from distill.evaluate.tasks import Task, TaskData, items_hash
+from distill.gate import repeats
 from distill.gate.anchor import anchor_rows
 from distill.gate.contestant import Contestant
 from distill.gate.decide import overall
 from distill.gate.question import questions
-from distill.gate.repeats import heeds_seed, repeats_itself
 from distill.gate.rounds import CompleteRound
 from distill.gate.spec import Gate
 from distill.gate.validity import invalid_reasons, prompt_hashes, recorded_prompts
@@ -113,16 +113,20 @@ class SequentialGate:
         prompts = {who: self._prompts(who, result, items) for who, result in results.items()}
         today = {task: items_hash(found) for task, found in self.problems.items()}
         cleared = [who for who, heeds in self._heeds_seed.items() if heeds]
+        cleared += [
+            who
+            for who, each in self.contestants.items()
+            if who not in self._heeds_seed and repeats.was_cleared(each.ledger, each.identity)
+        ]
         return invalid_reasons(self.gate, results, prompts=prompts, items=today, heed_seeds=cleared)
 
     def _prompts(self, who: str, result: EvalResult, items: Sequence[Problem]) -> dict[str, str]:
         """By item, the prompt that recorded samples must have been asked with; empty where that is not known."""
         each = self.contestants[who]
-        if each.render is not None:
-            return prompt_hashes(each.render, items)
         if not each.keys or each.items_hashes:
             return {}
-        return recorded_prompts([item for task in result.tasks.values() for item in task.items], items)
+        served = recorded_prompts([item for task in result.tasks.values() for item in task.items], items)
+        return served or ({} if each.render is None else prompt_hashes(each.render, items))
 
     def _repeats(self) -> list[str]:
         """Models that give one completion for every seed, by a probe of every engine that was opened since the last."""
@@ -130,10 +134,9 @@ class SequentialGate:
         for who, each in self.contestants.items():
             if each.engine is None or who in self._heeds_seed or each.params.temperature == 0:
                 continue
-            probed = (each.engine, each.ledger, list(self._items.values()), each.run_seed)
-            self._heeds_seed[who] = heeds_seed(*probed)
-            message = repeats_itself(*probed) if self._heeds_seed[who] is False else None
-            reasons += [f"{who}: {message}"] if message else []
+            heeds = repeats.heeds_seed(each.engine, each.ledger, list(self._items.values()), each.run_seed)
+            self._heeds_seed[who] = heeds
+            reasons += [f"{who}: {repeats.reason(each.engine.model)}"] if heeds is False else []
         return reasons
 
     def _draw(self) -> str:

@@ -221,3 +221,22 @@ def stats(port: int) -> dict[str, Any]:
 @pytest.fixture
 def served() -> Callable[[int], dict[str, Any]]:
     return stats
+
+
+@pytest.fixture
+def refused(distill):
+    """Runs a command that must be refused; gives its message."""
+
+    def check(*arguments: object, code: int = 2) -> str:
+        done = distill(*arguments)
+        assert done.returncode == code, done.stderr
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr
+        before, _, message = done.stderr.partition("error: ")
+        assert message, done.stderr
+        assert "error: " not in message
+        assert not before or before.endswith("\n")
+        assert message.isascii()
+        return message
+
+    return check

@@ -16,25 +16,6 @@ JSONL = "problems.train=[{{jsonl: {{path: {}, prompt: q, answer: a, domain: d, l
 
 
 @pytest.fixture
-def refused(distill):
-    """Runs a command that must be refused; gives its message."""
-
-    def check(*arguments: object, code: int = 2) -> str:
-        done = distill(*arguments)
-        assert done.returncode == code, done.stderr
-        assert done.stdout == ""
-        assert "Traceback" not in done.stderr
-        before, _, message = done.stderr.partition("error: ")
-        assert message, done.stderr
-        assert "error: " not in message
-        assert not before or before.endswith("\n")
-        assert message.isascii()
-        return message
-
-    return check
-
-
-@pytest.fixture
 def teacher(tmp_path):
     """A copy of the embedded teacher, to damage; its card's path."""
     folder = tmp_path / "mine"

@@ -81,6 +81,23 @@ def test_a_server_that_heeds_the_seed(serve, ledger):
     assert {sample.problem_id.partition("/")[0] for sample in probes} == {"probe"}
 
 
+def test_an_accused_server_is_asked_again_by_the_next_run(serve, ledger):
+    """It may have been mended meanwhile; what it says then is asked once."""
+    engine, requests = serve(same="seed")
+    before = requests()
+    assert heeds_seed(engine, ledger, SUMS, 0) is False and requests() - before == 32
+    assert heeds_seed(engine, ledger, SUMS, 0) is False and requests() - before == 64
+    control(engine, same=None)
+    assert heeds_seed(engine, ledger, SUMS, 0) is True and requests() - before == 80
+    assert heeds_seed(engine, ledger, SUMS, 0) is True and requests() - before == 80
+
+
+def control(engine, **settings):
+    url = engine.probes[0].url.removesuffix("/v1")
+    with urllib.request.urlopen(f"{url}/control", data=json.dumps(settings).encode(), timeout=30) as reply:
+        reply.read()
+
+
 def test_short_answers_are_no_evidence(serve, ledger):
     engine, _ = serve(same="seed", style="plain")
     assert repeats_itself(engine, ledger, SUMS, 0) is None and heeds_seed(engine, ledger, SUMS, 0) is None
