@@ -101,7 +101,7 @@ class GateStage:
     task_data: TaskData | None = None
     endpoint: Endpoint | None = None
     task_dirs: Sequence[Path] = ()
-    """Folders of task files beside the catalogue's; the gate's own folder is one."""
+    """Folders of task files to look in before the catalogue."""
     openers: Mapping[str, Opener] = field(default_factory=dict)
     """By role: how a model is opened that OUT/eval has measured, once its samples there are used up."""
     quiet: bool = False
@@ -109,8 +109,7 @@ class GateStage:
     def run(self) -> GateVerdict:
         """Draw, judge, and write OUT/gate and OUT/eval. Raises: what models, ledgers and tasks raise."""
         self._check_roles()
-        own = [self.gate.path.parent] if self.gate.path is not None else []
-        tasks = read_tasks(self.gate.tasks, [*self.task_dirs, *own], self.task_data)
+        tasks = read_tasks(self.gate.tasks, self.task_dirs, self.task_data)
         gate = self.gate.model_copy(update={"tasks": [task.name for task in tasks]})  # a path stands for its task
         data = self.task_data or {}
         problems = {task.name: task.problems(data.get(task.name)) for task in tasks}

@@ -18,6 +18,10 @@ from typing import Any
 
 import pytest
 
+from tests.e2e import gate_world
+
+recorded, shelf = gate_world.recorded, gate_world.shelf  # fixtures of the gate's tests
+
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 600
 SHELF = {

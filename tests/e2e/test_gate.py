@@ -11,145 +11,23 @@ import shutil
 import signal
 import subprocess
 import sys
-import urllib.request
-import xml.etree.ElementTree as ElementTree
-from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-STUDENT, TEACHER = ROOT / "students" / "tiny", ROOT / "teachers" / "tiny"
-TASK = """
-task: {name}
-class: !function distill.evaluate.problem_task.ProblemTask
-metadata:
-  version: 1.0
-  problems:
-    - jsonl: {{path: {name}.jsonl, prompt: prompt, answer: answer, id: id, family: sums, domain: math, licence: none,
-              verifier: math}}
-"""
-SUMS = """
-kind: gate
-name: {name}
-description: Sums, of a served model.
-tasks: [{task}]
-estimand: benchmark
-comparisons:
-  - {row}
-sampling: {{max_new_tokens: 64}}
-budget: {{max_rounds: 4}}
-"""
-TOY = """
-kind: gate
-name: earlier
-description: The toy task against an earlier checkpoint.
-tasks: [toy]
-estimand: benchmark
-comparisons:
-  - {against: checkpoint, margin: 0.1}
-sampling: {temperature: 0.6, max_new_tokens: 160, batch_size: 16}
-budget: {max_rounds: 12}
-validity: {max_truncation_rate: null, max_unclosed_rate: null, max_extractor_disagreement_rate: null}
-"""
-BASELINE = """
-kind: baseline
-name: {name}
-title: A published model
-model: published
-{expires}
-results:
-  - task: sums
-    metric: pass@1
-    value: 50.0
-    harness: another
-    source: {{url: "https://example.org/table", table: "Table 1", retrieved: 2026-01-02}}
-"""
-GATES = {
-    "sums": "{against: constant, minimum: 0.6}",
-    "tokens": "{against: constant, metric: mean_tokens, maximum: 30}",
-    "within": "{against: constant, metric: accuracy@3, minimum: 0.5}",
-    "even": "{against: constant, minimum: 0.5}",
-    "certain": "{against: constant, minimum: 1.0}",
-    "stale": "{against: baseline, baseline: stale}",
-    "published": "{against: baseline, baseline: published}",
-    "elsewhere": "{against: baseline, baseline: o1-mini}",
-    "paired": "{against: teacher, margin: 0.2}",
-    "open": "{against: baseline, baseline: published, alpha: 0.001}",
-}
-
-
-def sums(count: int = 10) -> str:
-    rows = [{"id": f"p{at:02d}", "prompt": f"What is {at} + 4?", "answer": str(at + 4)} for at in range(count)]
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-@pytest.fixture(scope="module")
-def shelf(distill) -> Path:
-    """The catalogue of the other tests here, with a task of sums, gates and baselines."""
-    yesterday = date.today() - timedelta(days=1)
-    files = {f"gates/{name}.yaml": SUMS.format(name=name, task="sums", row=row) for name, row in GATES.items()}
-    files |= {
-        "gates/earlier.yaml": TOY,
-        "tasks/sums.yaml": TASK.format(name="sums"),
-        "tasks/sums.jsonl": sums(),
-        "tasks/torn.yaml": TASK.format(name="torn").replace("verifier: math}", "verifier: math"),
-        "gates/torn.yaml": SUMS.format(name="torn", task="torn", row=GATES["sums"]),
-        "gates/hub.yaml": SUMS.format(name="hub", task="gsm8k", row=GATES["sums"]),
-        "baselines/published.yaml": BASELINE.format(name="published", expires=""),
-        "baselines/stale.yaml": BASELINE.format(name="stale", expires=f"expires: {yesterday}"),
-    }
-    for name, text in files.items():
-        path = distill.shelf / "eval" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.lstrip(), encoding="utf-8")
-    return distill.shelf
-
-
-def verdict_of(out: Path) -> dict[str, Any]:
-    return json.loads((out / "gate" / "verdict.json").read_text())
-
-
-def rounds_in_evidence(out: Path) -> list[int]:
-    return [question["rounds"] for question in verdict_of(out)["evidence"]["questions"].values()]
-
-
-def check_files(out: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The three files say what the process said; gives the verdict."""
-    verdict = verdict_of(out)
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == verdict["exit_code"], done.stderr
-    assert f": {verdict['outcome']}" in done.stdout.splitlines()[0]
-    assert f": {verdict['outcome']}" in (out / "gate" / "summary.md").read_text().splitlines()[0]
-    suite = ElementTree.parse(out / "gate" / "junit.xml").getroot()
-    assert bool(list(suite.iter("failure")) or list(suite.iter("error"))) == (verdict["outcome"] != "PASS")
-    assert not list((out / "gate").glob("*.partial"))
-    return verdict
-
-
-def control(port: int, **settings: Any) -> None:
-    data = json.dumps(settings).encode()
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/control", data=data, timeout=30) as reply:
-        reply.read()
-
-
-def at(port: int) -> list[str]:
-    return ["--base-url", f"http://127.0.0.1:{port}/v1"]
-
-
-PROBED = 16
-"""Requests of the probe for repeats, of the same prompts and seeds as the first rounds."""
-
-
-def asked(stats: dict[str, Any]) -> int:
-    """How many requests for samples of the task were served."""
-    return sum(count for name, count in stats["by_request"].items() if " + 4?" in name) - PROBED
-
-
-def sums_in(query, out: Path) -> int:
-    return (query(out, "SELECT count(*) FROM samples WHERE problem_id NOT LIKE 'probe/%'") or [(0,)])[0][0]
-
+from tests.e2e.gate_world import (
+    ROOT,
+    STUDENT,
+    TEACHER,
+    asked,
+    at,
+    check_files,
+    control,
+    rounds_in_evidence,
+    sums,
+    sums_in,
+    verdict_of,
+)
 
 # -- models that are loaded here
 
@@ -372,18 +250,6 @@ def test_out_of_budget_and_on(distill, shelf, start, served, tmp_path):
 # -- replay
 
 
-@pytest.fixture(scope="module")
-def recorded(distill, shelf, tmp_path_factory):
-    """A run directory with four rounds of a served model that gets some sums wrong."""
-    out = tmp_path_factory.mktemp("recorded") / "run"
-    command = [sys.executable, str(ROOT / "tests/engines/misbehaving_server.py"), json.dumps({"wrong": 0.4})]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        done = distill("gate", "open", "--out", out, *at(int(process.stdout.readline())))
-        process.kill()
-    check_files(out, done)
-    return out
-
-
 def test_more_samples_wanted_than_recorded(distill, recorded, tmp_path):
     command = ["gate", "open", "--out", tmp_path / "run", "--model", recorded / "ledger.db"]
     done = distill(*command, "--set", "gate.budget.max_rounds=9")
@@ -452,123 +318,3 @@ def test_local_data_in_the_tasks_place(distill, shelf, start, tmp_path):
     verdict = check_files(out, distill(*command, "--set", f"data.sums={own}"))
     assert (verdict["n_items"], verdict["comparisons"][0]["cap_rounds"]) == (4, 2)
     assert any("the evidence of an earlier run was not continued" in note for note in verdict["notes"])
-
-
-# -- refusals
-
-
-REPLAY = ("--model", "{ledger}")
-NOBODY = ("--base-url", "http://127.0.0.1:1/v1")
-REFUSED = {
-    "endpoint-down": (["sums", *NOBODY], 6, "http://127.0.0.1:1/v1: unreachable"),
-    "no-address": (["sums", "--base-url", "localhost:1"], 2, "--base-url: expected http://HOST:PORT/v1, found 'local"),
-    "no-folder": (["sums", "--model", "/nowhere/student"], 2, "there is no such folder, and no card of that name"),
-    "no-ledger": (["sums", "--model", "/nowhere/ledger.db"], 2, "ledger /nowhere/ledger.db: no such file"),
-    "no-such-model": (["sums", "--model", "{ledger}#tiny-servd"], 2, "did you mean 'tiny-served'?"),
-    "other-items": (["toy", *REPLAY, "--other", "base=tiny", "--other", "teacher=tiny"], 2, "has samples of tiny-serv"),
-    "hub": (["hub", *NOBODY], 6, "a local file stands in for the hub: `--set data.gsm8k=FILE.jsonl`"),
-    "no-file": (["sums", *REPLAY, "--set", "data.sums=/nowhere.jsonl"], 2, "there is no such file; name a JSONL"),
-    "torn-row": (["sums", *REPLAY, "--set", "data.sums={torn}"], 2, "torn.jsonl:2: not JSON"),
-    "lacking-row": (["sums", *REPLAY, "--set", "data.sums={lacking}"], 2, "column: unknown 'answer'"),
-    "other-task": (["sums", *REPLAY, "--set", "data.gsm8k={lacking}"], 2, "tasks of this run: sums"),
-    "torn-task": (["torn", *REPLAY], 2, "torn.yaml: line "),
-    "unknown-gate": (["sumz", *REPLAY], 2, "'sumz' is neither a recipe nor a task nor a gate"),
-    "unknown-setting": (["sums", *REPLAY, "--set", "gate.budget.rounds=3"], 2, "did you mean 'max_rounds'?"),
-    "foreign-setting": (["sums", *REPLAY, "--set", "harvest.x=3"], 2, "a gate has gate., data., endpoint."),
-    "unknown-role": (["sums", *REPLAY, "--other", "bass=tiny"], 2, "expected one of base, teacher, checkpoint"),
-    "unasked-role": (["sums", *REPLAY, "--other", "base=tiny"], 2, "compares with no other model; leave it out"),
-    "role-alone": (["sums", *REPLAY, "--other", "base"], 2, "expected NAME=MODEL"),
-    "missing-role": (["paired", *REPLAY], 2, "Name it with --other teacher=MODEL"),
-    "impossible-bar": (["certain", *NOBODY], 2, "expected both inside the range of a score, 0 to 1"),
-    "baseline-lacks-task": (["elsewhere", *NOBODY], 2, "o1-mini has no pass@1 of task 'sums'"),
-    "anchor-lacks-task": (["sums", *NOBODY, "--anchor", "o1-mini=tiny"], 2, "o1-mini has no pass@1 of task 'sums'"),
-    "no-anchor": (["sums", *REPLAY, "--anchor", "o2-mini=tiny"], 2, "did you mean 'o1-mini'?"),
-    "no-training-data": (["sums", *NOBODY, "--trained-on", "/nowhere"], 2, "/nowhere: there is no such file or folder"),
-}
-
-
-RUN_ALL = """
-import contextlib, io, json, sys
-from distill.cli import main
-found = {}
-for name, arguments in json.load(sys.stdin).items():
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(arguments)
-    found[name] = [code, out.getvalue(), err.getvalue()]
-print(json.dumps(found))
-"""
-
-
-@pytest.fixture(scope="module")
-def refusals(shelf, recorded, tmp_path_factory) -> dict[str, tuple[int, str, str]]:
-    """Exit code, stdout and stderr of every refused command, one after another in one process to save its imports."""
-    folder = tmp_path_factory.mktemp("refused")
-    (folder / "torn.jsonl").write_text(sums(1) + '{"id": "b", broken\n')
-    (folder / "lacking.jsonl").write_text(sums(1) + '{"id": "b", "prompt": "x"}\n')
-    places = {each: str(folder / f"{each}.jsonl") for each in ("torn", "lacking")}
-    commands = {
-        name: [
-            *("--catalog", str(shelf), "gate"),
-            *(part.format(ledger=recorded / "ledger.db", **places) for part in given),
-            *("--out", str(folder / name)),
-        ]
-        for name, (given, _, _) in REFUSED.items()
-    }
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", RUN_ALL],
-        input=json.dumps(commands), capture_output=True, text=True, env=environment, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused(refusals, name):
-    """Told before a model is opened wherever that can be: the address of most is nobody's."""
-    _, code, message = REFUSED[name]
-    found, out, err = refusals[name]
-    assert (found, out) == (code, ""), err
-    assert err.startswith("error: ") and err.count("error: ") == 1 and err.isascii()
-    assert "Traceback" not in err and message in err
-
-
-@pytest.mark.parametrize(
-    ("missing", "message"),
-    [("chat_template.jinja", "no chat template"), ("model.safetensors", "no *.safetensors file in")],
-)
-def test_a_folder_that_lacks_something(refused, shelf, tmp_path, missing, message):
-    shutil.copytree(STUDENT, tmp_path / "mine")
-    (tmp_path / "mine" / missing).unlink()
-    given = ["--model", tmp_path / "mine", "--other", f"checkpoint={STUDENT}"]
-    assert message in refused("gate", "earlier", "--out", tmp_path / "run", *given)
-
-
-def test_an_expired_baseline_is_invalid(distill, recorded, tmp_path):
-    done = distill("gate", "stale", "--out", tmp_path / "run", "--model", recorded / "ledger.db")
-    verdict = check_files(tmp_path / "run", done)
-    assert (verdict["outcome"], done.returncode) == ("INVALID", 5)
-    assert "baseline stale: expired on" in done.stdout and "look its numbers up again" in done.stdout
-
-
-@pytest.mark.parametrize("damage", ["{", "[]"])
-def test_a_damaged_verdict_is_not_thrown_away(refused, recorded, tmp_path, damage):
-    path = tmp_path / "run" / "gate" / "verdict.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(damage)
-    message = refused("gate", "open", "--out", tmp_path / "run", "--model", recorded / "ledger.db")
-    assert str(path) in message and "the samples are in the ledger" in message
-    assert path.read_text() == damage
-
-
-def test_damaged_evidence_is_refused(refused, recorded, tmp_path):
-    shutil.copytree(recorded, tmp_path / "run")
-    path = tmp_path / "run" / "gate" / "verdict.json"
-    verdict = verdict_of(tmp_path / "run")
-    (question,) = verdict["evidence"]["questions"].values()
-    question["log_e"].pop()
-    path.write_text(json.dumps(verdict))
-    assert "the saved evidence is damaged" in refused(
-        "gate", "open", "--out", tmp_path / "run", "--model", tmp_path / "run" / "ledger.db"
-    )
