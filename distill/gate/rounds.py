@@ -112,7 +112,10 @@ class _Window:
             self.open[at] = _Open(set(asked) - set(samples) - set(lost), samples, lost)
             missing = [asked[item] for item in problems if item in self.open[at].missing]
             at += 1
-            yield from missing
+            if missing:
+                yield from missing
+            else:
+                yield None  # hand the round on before the next is asked for: it may be the last that is needed
 
     def note(self, item: Sample | Unanswered) -> None:
         found = self.open.get(item.index)

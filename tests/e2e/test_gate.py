@@ -97,7 +97,7 @@ def test_without_torch_from_the_samples_alone(shelf, compared, tmp_path):
     identity = {who: each["identity"] for who, each in verdict_of(compared[0])["models"].items()}
     roles = [f"{who}={source}#{identity[who]}" for who in ("base", "teacher")]
     given = ["--catalog", shelf, "gate", "toy", "--out", tmp_path / "run", "--model", f"{source}#{identity['student']}"]
-    given += ["--other", roles[0], "--other", roles[1]]
+    given += ["--other", roles[0], "--other", roles[1], "--set", "gate.budget.max_rounds=4"]
     command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, given)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
@@ -190,7 +190,7 @@ def test_contaminated_training_data_is_invalid_and_the_evidence_stays(distill, s
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_in_the_middle(distill, shelf, start, served, query, tmp_path, number):
     """The next run goes on with the rounds of the evidence; no answer that was kept is asked for again."""
-    port, out = start(wrong=0.4, seconds=0.15), tmp_path / "run"
+    port, out = start(wrong=0.4, seconds=0.4), tmp_path / "run"
     command = ["gate", "open", "--out", out, *at(port), "--set", "endpoint.max_in_flight=5"]
 
     def has_rounds() -> bool:
@@ -215,7 +215,7 @@ def test_killed_in_the_middle(distill, shelf, start, served, query, tmp_path, nu
 
 
 def test_the_endpoint_goes_down_in_the_middle(distill, shelf, start, query, tmp_path):
-    port, out = start(wrong=0.4, seconds=0.15), tmp_path / "run"
+    port, out = start(wrong=0.4, seconds=0.4), tmp_path / "run"
     command = ["gate", "open", "--out", out, *at(port), "--set", "endpoint.max_in_flight=5"]
     patience = ["--set", "endpoint.give_up_seconds=2"]
     process = distill.start(*command, *patience)

@@ -99,3 +99,16 @@ def test_an_answer_that_broke_on_the_way_is_no_failure_of_the_model(start_server
     with pytest.raises(InfrastructureError, match=r"round 1: item p99 had no whole answer \(server_error"):
         next(rounds_of(open_at(start_server(), max_in_flight=1), ledger, problems))
     assert ledger.count() == 3
+
+
+def test_a_round_in_the_ledger_is_handed_on_before_the_next_is_asked_for(
+    start_server, open_at, ledger, problems_of, monkeypatch
+):
+    """A decided gate that runs again draws nothing of the round after."""
+    engine, problems = open_at(start_server()), problems_of(4)
+    list(rounds_of(engine, ledger, problems, max_rounds=1))
+    asked = []
+    monkeypatch.setattr(engine, "sample", lambda requests: asked.append(1) or iter(()))
+    source = rounds_of(engine, ledger, problems)
+    assert next(source).num_drawn == 0 and not asked
+    source.close()
