@@ -85,6 +85,11 @@ def is_gone(group: int, seconds: float = 5.0) -> bool:
     return False
 
 
+def heeds_interrupts() -> None:
+    """A shell starts its background jobs with SIGINT ignored, and so their children, these tests among them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @dataclass(frozen=True)
 class CommandLine:
     """`distill` with a catalogue, in a process of its own."""
@@ -111,6 +116,7 @@ class CommandLine:
             env=environment,
             cwd=self.shelf,
             start_new_session=True,
+            preexec_fn=heeds_interrupts,
         )
 
     def __call__(self, *given: object) -> subprocess.CompletedProcess[str]:
